@@ -27,18 +27,12 @@ from ramq.client_jobs import ONCE, JobCalls
 from ramq.client_reviews import ReviewCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
-from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
+from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
 from ramq.schemas.readings import ReadingOut
 from ramq.schemas.regions import RegionsOut
 from ramq.schemas.training import TrainingCurveOut, TrainingOut
-from ramq.schemas.views import (
-    ArchiveOut,
-    DeletionOut,
-    ImageOut,
-    IndexOut,
-    PageOut,
-)
+from ramq.schemas.views import ArchiveOut, DeletionOut, ImageOut, IndexOut, PageOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -158,8 +152,16 @@ class Client(JobCalls, ReviewCalls, TeachingCalls):
         self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
     ) -> RegionFacetsOut | None:
         """Return the located tags of the matching images; None if the images are too many to count them."""
-        wanted = {"q": text, "tag": tags, "limit": 1, **filters}
-        return self._ask(FacetsOut, "GET", "/v1/tags", wanted).regions
+        return self._counted(text, tags, filters).regions
+
+    def file_facets(
+        self, text: str | None = None, *, tags: Sequence[str] = (), **filters: str | float | None
+    ) -> FileFacetsOut | None:
+        """Return the matching images by date, camera, archive and folder; None if they are too many to count them."""
+        return self._counted(text, tags, filters).files
+
+    def _counted(self, text: str | None, tags: Sequence[str], filters: Mapping[str, str | float | None]) -> FacetsOut:
+        return self._ask(FacetsOut, "GET", "/v1/tags", {"q": text, "tag": tags, "limit": 1, **filters})
 
     # Images --------------------------------------------------------------------------------------------------------
 

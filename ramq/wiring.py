@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ramq.services.images import ImageClient
     from ramq.services.index import IndexClient
     from ramq.services.jobs import JobClient
+    from ramq.services.metadata import MetadataClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
@@ -252,6 +253,13 @@ class Services:
             decoders=self._query_models.decoders,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def metadata(self) -> MetadataClient:
+        """What the files of images say."""
+        from ramq.services.metadata import MetadataClient  # noqa: PLC0415
+
+        return MetadataClient(self.engine)
 
     @once
     def reviews(self) -> ReviewClient:

@@ -52,6 +52,7 @@ STAGE_MODELS = {
     "crops": ANY_MODEL,
     "look": ENCODERS,
     **TOWERS,
+    "metadata": ("file",),
 }
 """Stages of jobs beside recognition, each with its models."""
 

@@ -155,6 +155,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
         plural(done.failures, "failure"),
         done.corrections and plural(done.corrections, "correction"),
         plural(done.readings, "text"),
+        done.metadata and f"what the files of {plural(done.metadata, 'image')} say",
         done.localizations and f"the regions of {plural(done.localizations, 'image')}",
         done.crops and plural(done.crops, "vector of a region", "vectors of regions"),
         done.dataset_items and plural(done.dataset_items, "picture of data sets", "pictures of data sets"),

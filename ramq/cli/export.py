@@ -175,7 +175,9 @@ def _write(
     else:
         readings = ramq.readings.views if with_text else None
         of_space = None if vectors is None else ramq.stages.vectors(vectors)
-        write_rows(hits, format_, file, made_by, readings, ramq.regions.views, vectors=of_space)
+        write_rows(
+            hits, format_, file, made_by, readings, ramq.regions.views, vectors=of_space, told=ramq.metadata.views
+        )
 
 
 def _write_tasks(ramq: Services, hits: Iterator[Hit], out_path: Path | None, image_url: str | None) -> None:

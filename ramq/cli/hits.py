@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
     # Only searches for text and regions in pictures have columns with them.
-    found = {"text": _read_in, "regions": _regions_in}
+    found = {"taken": _taken, "text": _read_in, "regions": _regions_in}
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
@@ -70,6 +70,11 @@ def caption_of(view: Hit | ImageView) -> str | None:
     """Return the caption, with a remark if people said otherwise."""
     doubt = in_doubt(view)
     return f"{view.caption} ({doubt})" if doubt else view.caption
+
+
+def _taken(hit: Hit) -> str:
+    """Return the date in the file, in a search that is ordered by it."""
+    return "" if hit.taken_at is None else f"{hit.taken_at:%Y-%m-%d %H:%M}"
 
 
 def _read_in(hit: Hit) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": ("enqueue", "jobs", "job", "pause", "resume", "cancel", "failures", "retry"),
     "stages": ("read", "locate", "crops", "look", "stages"),
     "search": ("search", "tags", "show"),
+    "metadata": ("metadata", "facets", "forget-places"),
     "tag": ("tag",),
     "line": ("line",),
     "region": ("region",),

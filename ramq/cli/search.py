@@ -14,12 +14,13 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.hits import caption_of, print_images, print_region_hits
+from ramq.cli.in_file import print_metadata
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown
 from ramq.cli.regions import print_regions, regions_data, write_overlay
 from storage.errors import UsageError
 from storage.search.language import pointer
-from storage.search.views import SearchQuery
+from storage.search.views import SORTS, SearchQuery
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
@@ -153,6 +154,13 @@ def search(
     ] = None,
     space: SpaceOf = None,
     relevance: RelevanceOf = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(SORTS),
+            help="By the date in the file, the newest first, or the oldest (taken-asc); default: best first.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500)] = 20,
     cursor: Annotated[str | None, typer.Option(help="next_cursor of the previous page.")] = None,
     strict: Strict = False,
@@ -171,8 +179,10 @@ def search(
     Example: ramq search --like-region 12/3 --archive s3://holiday
 
     Example: ramq search "a castle by the sea" --space text,siglip
+
+    Example: ramq search 'taken:2023 camera:"NIKON D90"' --sort taken
     """
-    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space)
+    query = replace(narrow, relevance=relevance, limit=limit, cursor=cursor, space=space, sort=sort)
     with pointing_into(text), services() as ramq:
         asked = not_liking(ramq, read(ramq, query, text, is_strict=strict), not_like)
         asked = _liking_region(ramq, asked, like_region)
@@ -333,6 +343,8 @@ def show(
         ("tag", "name", "score", "threshold", "assigned", "by"),
         ((str(t.id), t.name, t.score, t.threshold, t.is_assigned, t.source) for t in view.tags),
     )
+    if view.metadata is not None:
+        print_metadata(view.metadata)
     if view.corrections:
         print_table(
             ("tag", "correction", "who", "when"),

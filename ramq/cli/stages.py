@@ -160,7 +160,7 @@ def read(
     """
     settings = settings_for()
     with pointing_into(given.query), services(settings) as ramq:
-        _start(ramq, settings, given, "text", reader)
+        start(ramq, settings, given, "text", reader)
 
 
 @starting
@@ -194,7 +194,7 @@ def locate(
             g.stage == "locate" and "+" in g.model and g.images for g in ramq.stages.generations()
         ):
             err().print("Regions with masks are there. New ones without masks take their place; --masks makes both.")
-        _start(ramq, settings, given, "locate", model, {"tags": wanted} if wanted else {})
+        start(ramq, settings, given, "locate", model, {"tags": wanted} if wanted else {})
 
 
 @starting
@@ -214,7 +214,7 @@ def crops(
     """
     settings = settings_for()
     with pointing_into(given.query), services(settings) as ramq:
-        _start(ramq, settings, given, "crops", model)
+        start(ramq, settings, given, "crops", model)
 
 
 @starting
@@ -244,10 +244,10 @@ def look(
         raise UsageError(f"there is no space {space!r}; choose one of {', '.join(SPACES)}")
     settings = settings_for()
     with pointing_into(given.query), services(settings) as ramq:
-        _start(ramq, settings, given, space, model)
+        start(ramq, settings, given, space, model)
 
 
-def _start(
+def start(
     ramq: Services,
     settings: Settings,
     given: Given,

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ramq.schemas.readings import LineOut
 from ramq.schemas.regions import BOX
-from ramq.schemas.views import CONTRADICTS, FromView, PageOut, TagOut
+from ramq.schemas.views import CONTRADICTS, FromView, LocalTime, PageOut, TagOut
 
 
 class FoundInOut(FromView):
@@ -93,6 +93,9 @@ class HitOut(FromView):
     generation_id: int
     width: int = Field(description="in pixels")
     height: int = Field(description="in pixels")
+    taken_at: LocalTime | None = Field(
+        default=None, description="the date in the file, in local time, with `sort`; `score` is 0 then"
+    )
     missing: bool = Field(description="whether the last listing did not find the original")
     missing_since: datetime | None
     why: WhyOut | None = None
@@ -170,8 +173,41 @@ class RegionFacetsOut(FromView):
     )
 
 
+class FileFacetOut(FromView):
+    """The number of matching images that have something in common."""
+
+    label: str = Field(examples=["2023-05", "NIKON D90"])
+    count: int = Field(description="number of images")
+    query: str = Field(description="what narrows a search to these images", examples=["taken:2023-05"])
+
+
+class FileFacetsOut(FromView):
+    """The matching images by what their files say, and by their places."""
+
+    step: Literal["year", "month", "day"] = Field(
+        description="what an item of `taken` stands for: a year; a month if all images were taken in one year, and a "
+        "day if in one month"
+    )
+    taken: list[FileFacetOut] = Field(
+        description="by the date in the file, oldest first; periods without images are left out"
+    )
+    undated: int = Field(description="images without a date in the file")
+    cameras: list[FileFacetOut] = Field(description="most images first, at most 20")
+    archives: list[FileFacetOut] = Field(description="most images first, at most 20")
+    folders: list[FileFacetOut] = Field(
+        description="the folders next below what all keys have in common, by name, at most 20; none if there are more "
+        "than a thousand"
+    )
+
+
 class FacetsOut(PageOut[FacetOut]):
     """Some tags."""
+
+    files: FileFacetsOut | None = Field(
+        default=None,
+        description="the matching images by date, camera, archive and folder, on the first page; null if they are too "
+        "many to count",
+    )
 
     regions: RegionFacetsOut | None = Field(
         default=None,

@@ -1,15 +1,17 @@
 """The JSON of the API, with one model for each view. Fields may be added, but are never renamed."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from storage.ledger.views import Priority
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 CONTRADICTS = "names of the tags that a person removed, but that the caption of a model names; do not take it for true"
 
 Item = TypeVar("Item")
+
+
+LocalTime = Annotated[datetime, WithJsonSchema({"type": "string", "examples": ["2023-05-01T18:30:00"]})]
+"""A time as a clock showed it. The format ``date-time`` would need a zone."""
 
 
 class FromView(BaseModel):
@@ -103,6 +105,28 @@ class NewPolicy(BaseModel):
     )
 
 
+class MetadataOut(FromView):
+    """What the file of an image says of it (EXIF, IPTC, XMP); null: nothing that can be read."""
+
+    taken_at: LocalTime | None = Field(description="when it was taken, in the local time of the camera, without a zone")
+    taken_offset: int | None = Field(description="minutes by which that is ahead of UTC; null: the file does not say")
+    camera: str | None
+    lens: str | None
+    focal_mm: float | None = Field(description="focal length in millimetres")
+    exposure_seconds: float | None
+    f_number: float | None
+    iso: int | None
+    latitude: float | None = Field(description="degrees north")
+    longitude: float | None = Field(description="degrees east")
+    altitude_m: float | None = Field(description="metres above the sea")
+    title: str | None
+    description: str | None
+    keywords: list[str] = Field(description="words that people wrote into the file; they are no tags")
+    rating: int | None = Field(description="stars from 0 to 5; -1: rejected")
+    creator: str | None
+    rights: str | None
+
+
 class ImageOut(FromView):
     """Everything that is known about one image. `tags` has every stored score, assigned or not."""
 
@@ -130,6 +154,7 @@ class ImageOut(FromView):
     history: list[HistoryOut]
     corrections: list[CorrectionOut]
     vectors: list[VectorOut]
+    metadata: MetadataOut | None = Field(description="what the file says; null: it was not read yet")
 
 
 class UnfitnessOut(FromView):
@@ -216,55 +241,8 @@ class DeletionOut(FromView):
     localizations: int = Field(description="lists of the regions that were found in images")
     crops: int = Field(description="vectors of regions")
     looks: int = Field(description="vectors of images in spaces such as `look`")
+    metadata: int = Field(description="what the files of images say of them")
     dataset_items: int = Field(description="pictures of versions of data sets")
     dataset_labels: int = Field(description="their labels there")
     dataset_reviews: int = Field(description="reviews of these")
     thumbnails: int
-
-
-class EstimateOut(FromView):
-    """What new jobs of a stage would cost."""
-
-    stage: str
-    model: str
-    images: int = Field(description="that the jobs would list")
-    done: int = Field(description="of these, the images that they would skip, because they have been done already")
-    tags: float | None = Field(description="for `locate`: how many are looked for in an image, on average")
-    images_per_second: float | None = Field(description="the rate of earlier jobs of the same generation; null: none")
-    seconds: float | None = Field(description="how long the rest takes at this rate; null without one")
-    is_alike: bool = Field(description="whether these earlier jobs asked for the same, such as the same tags")
-    vector_size: int | None = Field(description="for spaces: the length of a vector; null: not known")
-    vector_bytes: int | None = Field(description="of the missing vectors, in the database and again in the index")
-    lacking: str | None = Field(description="what to do about weights that no live worker has; null: nothing")
-    unused: str | None = Field(description="what to do so that search uses these results; null: it does")
-
-
-class NewStageJobs(BaseModel):
-    """New jobs of a stage over recorded images."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    q: str | None = Field(
-        None,
-        max_length=2_000,
-        pattern=r"^[^\x00]*$",
-        description="the search whose hits it works on, as in `GET /v1/search`; null: all recorded images",
-        examples=["street sign"],
-    )
-    archive: str | None = Field(
-        None, max_length=4_096, pattern=r"^[^\x00]*$", description="only images of this archive: its URI or number"
-    )
-    priority: Priority = "normal"
-    model: str | None = Field(
-        None,
-        max_length=200,
-        description="a model of the stage, for `locate` also `DETECTOR+SEGMENTER`; default: the server's",
-    )
-    tags: list[Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]] = Field(
-        [], max_length=1_000, description="for `locate`: what to look for; empty: the tags that each image has"
-    )
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The options of the jobs."""
-        return {"tags": self.tags} if self.tags else {}

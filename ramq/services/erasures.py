@@ -178,6 +178,7 @@ class ErasureClient:
             "localizations",
             "crops",
             "looks",
+            "metadata",
             "dataset_items",
             "dataset_labels",
             "dataset_reviews",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ramq.services.picture_bytes import Failed, Fetch
+    from storage.results.metadata import MetadataView
     from storage.results.reading_views import ReadingView
     from storage.results.region_views import RegionsView
     from storage.search.query import Match
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     Readings = Callable[[Sequence[int]], Mapping[int, ReadingView]]
     Vectors = Callable[[Sequence[int]], Mapping[int, list[float]]]
+    Told = Callable[[Sequence[int]], Mapping[int, MetadataView]]
     Regions = Callable[[Sequence[int]], Mapping[int, RegionsView]]
 
 View = TypeVar("View")
@@ -53,6 +55,12 @@ _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
     "height", "caption_contradicts",
 )  # fmt: skip
+_OF_FILE = (
+    "taken_at", "taken_offset", "camera", "lens", "focal_mm", "exposure_seconds", "f_number", "iso", "latitude",
+    "longitude", "altitude_m", "title", "description", "keywords", "rating", "creator", "rights",
+)  # fmt: skip
+"""The columns of what a file says."""
+_TOLD = "told"
 _ROW_GROUP = 10_000
 _BATCH = 500
 """Images whose text is read from the database at once."""
@@ -77,6 +85,7 @@ def write_rows(  # noqa: PLR0913  (what a row may have beside the result)
     regions: Regions | None = None,
     *,
     vectors: Vectors | None = None,
+    told: Told | None = None,
 ) -> None:
     """Write the results of each hit. Its assigned tags, with scores and sources, are listed best first.
 
@@ -90,6 +99,8 @@ def write_rows(  # noqa: PLR0913  (what a row may have beside the result)
         regions: returns the regions of images that were located, by their ids, for ``coco``. None: without regions.
         vectors: returns the vectors of images, by their ids. All tables but ``csv`` then have the column ``vector``.
             None: without vectors.
+        told: returns what the files of images say, by their ids. Tables then have a column for each fact. None: without
+            these.
     """
     if format_ == "coco":
         _write_coco(_with(hits, regions or (lambda _ids: {})), file, made_by)
@@ -100,11 +111,14 @@ def write_rows(  # noqa: PLR0913  (what a row may have beside the result)
         more["text"] = lambda ids: {image_id: _text(each) for image_id, each in readings(ids).items()}
     if vectors is not None:
         more["vector"] = vectors
+    if told is not None:
+        more[_TOLD] = told
     rows = _rows(hits, model, more)
     if format_ == "jsonl":
         _write_jsonl(rows, file)
         return
-    {"csv": _write_csv, "parquet": _write_parquet}[format_](rows, file, tuple(more))
+    columns = [name for each in more for name in (_OF_FILE if each == _TOLD else (each,))]
+    {"csv": _write_csv, "parquet": _write_parquet}[format_](rows, file, columns)
 
 
 def write_text_files(hits: Iterable[Hit], format_: str, file: IO[bytes], readings: Readings) -> tuple[int, int]:
@@ -189,7 +203,17 @@ def _rows(
         ids = [hit.image_id for hit in batch]
         found = {name: values(ids) for name, values in more.items()}
         for hit in batch:
-            yield _row(hit, model) | {name: values.get(hit.image_id) for name, values in found.items()}
+            row = _row(hit, model) | {name: values.get(hit.image_id) for name, values in found.items()}
+            yield row | _facts(row.pop(_TOLD)) if _TOLD in row else row
+
+
+def _facts(view: MetadataView | None) -> dict[str, Any]:
+    """Return what a file says; the date without a zone, as it stands there."""
+    facts: dict[str, Any] = {name: None if view is None else getattr(view, name) for name in _OF_FILE}
+    return facts | {
+        "taken_at": facts["taken_at"] and facts["taken_at"].isoformat(),
+        "keywords": facts["keywords"] or [],
+    }
 
 
 def _text(reading: ReadingView) -> list[dict[str, Any]]:
@@ -261,7 +285,10 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
 
     corner = pa.list_(pa.float32())
     line = pa.struct([("text", pa.string()), ("confidence", pa.float32()), ("polygon", pa.list_(corner))])
-    types = {"text": pa.list_(line), "vector": pa.list_(pa.float32())}
+    types = {"text": pa.list_(line), "vector": pa.list_(pa.float32()), "keywords": pa.list_(pa.string())}
+    types |= dict.fromkeys(("taken_offset", "iso", "rating"), pa.int32())
+    types |= dict.fromkeys(("latitude", "longitude"), pa.float64())
+    types |= dict.fromkeys(("focal_mm", "exposure_seconds", "f_number", "altitude_m"), pa.float32())
     schema = pa.schema(
         [
             ("image_id", pa.int64()),
@@ -277,7 +304,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("caption_contradicts", pa.list_(pa.string())),
-            *((name, types[name]) for name in more),
+            *((name, types.get(name, pa.string())) for name in more),
         ]
     )
     with parquet.ParquetWriter(file, schema) as writer:

@@ -16,7 +16,7 @@ from storage.ledger.views import PRIORITIES
 from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, features, generations, teachings, vocabularies
+from storage.results import archives, features, generations, metadata, teachings, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Archive
 from storage.texts import other_forms
@@ -376,6 +376,8 @@ def _require_features(source: Generation, stock: Sequence[Stock]) -> None:
 def require_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> None:
     """Raise ``UsageError`` unless these are stages beside recognition, among the ``known`` ones."""
     for name in names:
+        if name == metadata.STAGE and name not in known:
+            raise UsageError("recognition itself reads what files say: leave the stage metadata out")
         if name in STAGES and name not in known:
             raise UsageError(f"the stage {name} needs what recognition finds: run `ramq {name}` afterwards")
         if name not in known:

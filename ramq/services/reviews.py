@@ -12,7 +12,7 @@ from storage.datasets.review_views import MOST_AT_ONCE, Last, Review, Said, TagT
 from storage.datasets.reviews import Subject
 from storage.errors import NotFoundError, UsageError
 from storage.page import Page
-from storage.search.query import decode_cursor, encode_cursor
+from storage.search.cursors import decode_cursor, encode_cursor
 from storage.texts import id_in
 
 if TYPE_CHECKING:

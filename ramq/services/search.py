@@ -17,10 +17,11 @@ from storage.search import compared as comparing
 from storage.search import query as queries
 from storage.search.compared import Compared
 from storage.search.counted_regions import regions_of
+from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.language import wanted_tags
 from storage.search.language.reading import Note
 from storage.search.notes import noting
-from storage.search.views import Completion, Facet, HitPage, RegionFacets, SearchQuery, asking
+from storage.search.views import Completion, Facet, Faceted, FileFacets, HitPage, RegionFacets, SearchQuery, asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,17 +123,15 @@ class SearchClient:
         self.region_warmer.wake()
         return page
 
-    def page_with_facets(
-        self, query: SearchQuery, facets: int, picture: bytes | None = None
-    ) -> tuple[HitPage, list[Facet], RegionFacets | None]:
-        """Return a page, and what ``facets`` and ``region_facets`` return, whose hits are counted.
+    def page_with_facets(self, query: SearchQuery, facets: int, picture: bytes | None = None) -> Faceted:
+        """Return a page, and what all its facets return, whose hits are counted.
 
         With a ``picture``, the page is that of ``by_image``.
         """
 
-        def find(session: Session, asked: _Encoded) -> tuple[HitPage, list[Facet], RegionFacets | None]:
-            page, counted, located = self._search.page_with_facets(session, asked.query, facets, asked.compared)
-            return self._shown(session, page, asked.query), counted, located
+        def find(session: Session, asked: _Encoded) -> Faceted:
+            found = self._search.page_with_facets(session, asked.query, facets, asked.compared)
+            return found._replace(page=self._shown(session, found.page, asked.query))
 
         found = self._answer(query, find, picture)
         self.region_warmer.wake()
@@ -301,7 +300,7 @@ class SearchClient:
         """
         after = None
         if cursor:
-            count, tag_id = queries.decode_cursor(cursor, 2, _OF_TAGS)
+            count, tag_id = decode_cursor(cursor, 2, _OF_TAGS)
             after = tag_id, count
         found = self._answer(
             query, lambda session, asked: self._search.facets(session, asked.query, limit + 1, asked.compared, after)
@@ -309,13 +308,19 @@ class SearchClient:
         if len(found) <= limit:
             return Page(found)
         last = found[limit - 1]
-        return Page(found[:limit], queries.encode_cursor((last.count, last.id), _OF_TAGS))
+        return Page(found[:limit], encode_cursor((last.count, last.id), _OF_TAGS))
 
     def region_facets(self, query: SearchQuery) -> RegionFacets | None:
         """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
         found = self._answer(query, lambda session, asked: self._search.region_facets(session, *asked))
         self.region_warmer.wake()
         return found
+
+    def file_facets(self, query: SearchQuery, limit: int = 20) -> FileFacets:
+        """Return the images whose tags ``facets`` counts by date, camera, archive and folder; ``limit`` of each."""
+        return self._answer(
+            query, lambda session, asked: self._search.file_facets(session, asked.query, limit, asked.compared)
+        )
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""

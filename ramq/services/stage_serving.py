@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.results import crops, generations, partitions, readings, regions, vocabularies
-from storage.results.partitions import TABLES
+from storage.results import crops, generations, metadata, partitions, readings, regions, vocabularies
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION, Generation
 from storage.texts import plural
@@ -21,6 +20,7 @@ _RESULTS = {
     regions.STAGE: "the regions in {}",
     crops.STAGE: "the vectors of the regions in {}",
     **dict.fromkeys(SPACES, "the vectors of {}"),
+    metadata.STAGE: "what the files of {} say",
 }
 """What a stage makes of images."""
 
@@ -115,5 +115,5 @@ def _maker(session: Session, generation: Generation) -> str:
 
 
 def _counted(session: Session, generation: Generation) -> str:
-    images = partitions.count(session, TABLES[generation.stage][0], generation.id)
+    images = partitions.results(session, generation.stage, generation.id)
     return f"{generation.id} with {plural(images, 'image')}"

@@ -1,7 +1,7 @@
 """Dependencies and parameters of the routes: the services, ids that fit the database, the search."""
 
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Request
@@ -119,15 +119,27 @@ class SearchForm(NamedTuple):
 
 
 class Paging(NamedTuple):
-    """The page of the hits, and its maximum length."""
+    """The page of the hits, its maximum length, and their order."""
 
     limit: int
     cursor: str | None
+    sort: str | None
 
 
-async def paging(limit: Limit = 20, cursor: Cursor = None) -> Paging:
+async def paging(
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    sort: Annotated[
+        Literal["taken", "taken-asc"] | None,
+        Query(
+            description="`taken`: by the date in the file, the newest first; `taken-asc`: the oldest first; images "
+            "without one come last. Default: best first"
+        ),
+        MAYBE_BLANK,
+    ] = None,
+) -> Paging:
     """Read from the query string which page of the hits is requested."""
-    return Paging(limit, cursor)
+    return Paging(limit, cursor, sort)
 
 
 async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each parameter of the query string)
@@ -235,7 +247,7 @@ FiltersDep = Annotated[SearchForm, Depends(typed_filters)]
 
 async def typed_query(typed: FiltersDep, page: Annotated[Paging, Depends(paging)]) -> SearchForm:
     """Read a search and its page from the query string, without parsing its text."""
-    return typed._replace(others=replace(typed.others, limit=page.limit, cursor=page.cursor))
+    return typed._replace(others=replace(typed.others, **page._asdict()))
 
 
 SearchFormDep = Annotated[SearchForm, Depends(typed_query)]
@@ -267,7 +279,7 @@ def query_string(query: SearchQuery) -> str:
     pairs += [("not_like", str(image_id)) for image_id in query.unlike]
     if query.like_region is not None:
         pairs.append(("like_region", "{}/{}".format(*query.like_region)))
-    for name in ("like", "space", "archive", "job", "prefix", "threshold", "relevance", "cursor"):
+    for name in ("like", "space", "archive", "job", "prefix", "threshold", "relevance", "sort", "cursor"):
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))

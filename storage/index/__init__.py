@@ -5,6 +5,7 @@ index       a reader: the published segments and, from PostgreSQL, the newer row
 part        rows in memory: ``columns`` for conditions, ``vectors`` for similarity (``ann``: the coarse index;
             ``by_lists``: a search of several parts by it; ``mapped``: what is read from disk)
 segment     a part in files;  manifest  the list of segments;  store  local copies;  file_storage  folder or bucket
+counting    matching images by archive and by folder
 condition   conditions of a search on a row;  evaluate, selection  the rows that meet them
 milvus      the same answers from a Milvus server
 feature_files  stored image features, in files next to the index

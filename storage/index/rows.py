@@ -60,6 +60,13 @@ class KeyColumn(Protocol):
     def blob(self) -> NDArray[np.uint8]:
         """UTF-8."""
 
+    @property
+    def order(self) -> NDArray[np.uint32]:
+        """(N,) rows, ascending by the bytes of their keys."""
+
+    def key(self, row: int) -> bytes:
+        """Return the key of a row."""
+
     def below(self, prefix: bytes) -> NDArray[np.uint32]:
         """Return the rows whose key begins with ``prefix`` (UTF-8), in any order and any archive."""
 

@@ -8,6 +8,7 @@
     regions             where tags are in images (``region_views``, ``masks``), ``region_corrections`` by people,
                         ``region_lists`` what search counts of them, ``region_search`` how it reads that
     looks               vectors of images beside those of recognition, in ``spaces``
+    metadata            what the files of images say, ``metadata_search`` how search reads that
     corrections         people's changes to an image's tags;  policies  which tags count, and which are things
     erasures            deletions, which must be carried out everywhere
     lookup              one image with everything known about it, found by id, key or URI

@@ -24,6 +24,7 @@ class DeletionReport:
     localizations: int
     crops: int
     looks: int
+    metadata: int
     dataset_items: int
     dataset_labels: int
     dataset_reviews: int

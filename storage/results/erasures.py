@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, readings, regions, teachings
+from storage.results import archives, crops, looks, metadata, readings, regions, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -47,6 +47,7 @@ TABLES = (
     "cropping",
     "crop",
     "look",
+    "metadata",
     "dataset_item",
     "dataset_label",
     "dataset_review",
@@ -83,6 +84,7 @@ class Erased:
     localizations: int
     crops: int
     looks: int
+    metadata: int
     dataset_items: int
     dataset_labels: int
     dataset_reviews: int
@@ -126,6 +128,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
+    told = metadata.erase(session, image_ids)
     teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)
@@ -141,6 +144,7 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
         located,
         cropped,
         looked,
+        told,
         in_sets[0],
         in_sets[1],
         in_sets[2],

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from storage.database import wait_for_lock
 from storage.errors import ConflictError
+from storage.results.metadata import STAGE as METADATA
 from storage.results.spaces import SPACES
 from storage.tables import RECOGNITION
 
@@ -24,9 +25,11 @@ TABLES = {
     "locate": ("localization",),
     "crops": ("cropping", "crop"),
     **dict.fromkeys(SPACES, ("look",)),
+    METADATA: (),
 }
 """The tables of each stage's results. Each has ``image_id``, ``generation_id``, and a partition for each generation of
-the stage. The first one has a row for each result, with its ``job_id`` and ``version``."""
+the stage. The first one has a row for each result, with its ``job_id`` and ``version``. What files say belongs to no
+generation: the table ``metadata`` has a row for each image, whatever read its file."""
 
 RESULT_TIMES = {
     "record": "recorded_at",
@@ -55,7 +58,7 @@ def ensure(session: Session, generation_id: int, stage: str = RECOGNITION) -> No
     until the transaction ends.
     """
     tables = TABLES[stage]
-    if _are_there(session, tables, generation_id):
+    if not tables or _are_there(session, tables, generation_id):
         return
     wait_for_lock(session, _LOCK)
     if _are_there(session, tables, generation_id):
@@ -83,7 +86,7 @@ def empty(session: Session, generation_id: int, stage: str = RECOGNITION) -> Non
     """
     truncate(
         session,
-        [partition(table, generation_id) for table in TABLES[stage]],
+        [partition(table, generation_id) for table in TABLES[stage]] or [METADATA],
         f"the results of generation {generation_id} are in use: try again",
     )
 
@@ -105,6 +108,13 @@ def count(session: Session, table: str, generation_id: int) -> int:
     """Return how many rows of a table belong to a generation."""
     statement = text(f"SELECT count(*) FROM {table} WHERE generation_id = :id")  # noqa: S608  (one of ``TABLES``)
     return int(session.scalar(statement, {"id": generation_id}) or 0)
+
+
+def results(session: Session, stage: str, generation_id: int) -> int:
+    """Return how many results a generation of a stage has."""
+    if stage == METADATA:
+        return int(session.scalar(text("SELECT count(*) FROM metadata")) or 0)
+    return count(session, TABLES[stage][0], generation_id)
 
 
 def partition(table: str, generation_id: int) -> str:

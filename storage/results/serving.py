@@ -88,7 +88,7 @@ def drop(session: Session, generation_id: int) -> DropReport:
             f"generation {generation_id} serves search: switch to another one first (`ramq generations use`)"
         )
     if stage != RECOGNITION:
-        erased = partitions.count(session, partitions.TABLES[stage][0], generation_id)
+        erased = partitions.results(session, stage, generation_id)
         with_vector = _forget_index(session, generation_id, _INDEXED[stage]) if stage in _INDEXED else 0
         if stage == regions.STAGE:
             regions.leave_out(session, generation_id)

@@ -10,7 +10,8 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.results.features import RecordedPage
-from storage.results.partitions import TABLES, count, partition
+from storage.results.metadata import STAGE as METADATA
+from storage.results.partitions import TABLES, partition, results
 from storage.tables import RECOGNITION, Generation
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def generations(session: Session) -> list[StageGeneration]:
             row.model,
             row.weights_sha256,
             row.preprocessing,
-            count(session, TABLES[row.stage][0], row.id),
+            results(session, row.stage, row.id),
             row.is_default,
             row.created_at,
         )
@@ -202,7 +203,7 @@ def done_by(session: Session, job: Job) -> NDArray[np.int64]:
     """Return the ids, ascending, of the images whose results a job of a further stage wrote."""
     if job.generation_id is None:
         return np.empty(0, dtype=np.int64)
-    table = partition(TABLES[job.stage][0], job.generation_id)
+    table = METADATA if job.stage == METADATA else partition(TABLES[job.stage][0], job.generation_id)
     found = session.scalars(text(f"SELECT image_id FROM {table} WHERE job_id = :id ORDER BY 1"), {"id": job.id})  # noqa: S608  (constants)
     return np.array(found.all(), dtype=np.int64)
 
@@ -227,12 +228,16 @@ def is_any_recorded(session: Session, archive_id: int, prefix: str, stage: str) 
 
 def _is_pending(stage: str, options: str = "(SELECT options FROM job WHERE id = :job_id)") -> str:
     """Return the condition that an image has no result yet. ``options``: what the job asks for, as SQL."""
-    table = TABLES[stage][0]
-    return f"""
-        NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = image.id AND own.generation_id = :generation_id
+    if stage == METADATA:  # whatever read the file, unless it shall be read again
+        is_missing = f"""(NOT EXISTS (SELECT FROM metadata AS own
+            WHERE own.image_id = image.id AND own.version = image.version) OR {options} ? 'again')"""
+    else:
+        is_missing = f"""NOT EXISTS (SELECT FROM {TABLES[stage][0]} AS own
+            WHERE own.image_id = image.id AND own.generation_id = :generation_id
             AND own.version = image.version AND {_IS_UP_TO_DATE.get(stage, "true")}
-            AND own.job_id IN (SELECT former.id FROM job AS former WHERE former.options = {options}))
+            AND own.job_id IN (SELECT former.id FROM job AS former WHERE former.options = {options}))"""  # noqa: S608
+    return f"""{is_missing}
         AND NOT EXISTS (SELECT FROM failure WHERE failure.image_id = image.id
             AND failure.generation_id = :generation_id AND failure.version = image.version
             AND failure.about_content AND NOT failure.retrying)
-    """  # noqa: S608  (a constant of ``partitions``)
+    """

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from storage.results.metadata import MetadataView
+
 COMPOSED = "template"
 """The captioner that composes sentences from tags. It wrote nothing where there was no tag."""
 
@@ -95,8 +97,8 @@ class ImageView:
     """Everything known about one image. ``tags`` holds every stored score, assigned or not.
 
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
-    removed tags that the caption of a model names. ``precision`` is the number format behind the tags, one of
-    ``PRECISIONS``; None: not recorded.
+    removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
+    ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
     """
 
     image_id: int
@@ -120,6 +122,7 @@ class ImageView:
     is_corrected: bool = False
     has_denied_tags: bool = False
     vectors: list[VectorView] = field(default_factory=list)
+    metadata: MetadataView | None = None
     caption_contradicts: tuple[str, ...] = ()
 
     @property

@@ -9,6 +9,8 @@ spoken     what people said of the tags that a text names
 ranking    how a text ranks;  relevance  the minimum similarity to a text or an image
 search     the index's answer as hits, facets and totals;  hits  their rows in PostgreSQL;  pages  some of them
 like_region  regions like one
-kept_images, kept_regions  what a process keeps of text and regions in pictures
+in_file    filters on what files say;  by_date  hits in the order of their dates;  file_facets  how many say the same
+cursors    positions at the ends of pages
+kept_images, kept_regions, kept_metadata  what a process keeps of text and regions in pictures, and of their files
 comparison two generations, tag by tag
 """

@@ -48,8 +48,12 @@ def below(prefix: str) -> Condition:
     return forms[0] if len(forms) == 1 else conditions.Any(forms)
 
 
-def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
-    """Return the condition of a filter, but for ``read:``. Raises ``UsageError`` for a value that does not fit."""
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
+    """Return the condition of a filter, but for those that ``text_in_pictures`` answers.
+
+    Raises:
+        UsageError: the value does not fit.
+    """
     match term.name:
         case "archive":
             try:
@@ -71,8 +75,8 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
         case "missing":
             is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
-        case "read":
-            raise TypeError("read: is found in the text in pictures, see storage.search.query")
+        case name:
+            raise TypeError(f"{name}: is found in pictures or their files, see storage.search.query")
 
 
 def _yes_or_no(term: FieldTerm) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from storage.results import metadata
 from storage.results.tags import UnknownTagError
+from storage.search import in_file
 from storage.search import query as queries
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import KeptRegions
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 _UNREAD = Note("No text was read in pictures yet, so read: finds nothing. `ramq read` reads it.")
 _UNLOCATED = Note("Tags were located in no picture yet, so count: and area: find nothing. `ramq locate` locates them.")
+_UNTOLD = Note(
+    "It is not known yet what the files of images say, so taken:, camera:, lens:, near:, keyword: and rating: find "
+    "nothing. `ramq metadata` reads it."
+)
 _NAMED = 3
 """Kinds that a note names."""
 
@@ -42,6 +48,7 @@ def noting(session: Session, query: SearchQuery, vocabulary: Callable[[Session, 
     pictures = TextInPictures(session, KeptImages(), KeptRegions())
     notes = [
         *([_UNREAD] if "read" in asked and pictures.is_empty else []),
+        *([_UNTOLD] if asked & in_file.FIELDS and not metadata.is_any(session) else []),
         *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),
     ]
     searched = queries.generation(session, query) if tags else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
 from storage.search import query as queries
+from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.fusion import FUSED_FIRST, Fused, spaces_of
 from storage.search.language.reading import Note
 from storage.search.views import HitPage
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 def _bound(query: SearchQuery, order: Order, generation_id: int) -> str:
     """Return what positions in an order are valid for.
 
-    By vectors: a text or an image, in generations. By tags or by words in pictures: all conditions, in a generation.
+    By vectors: a text or an image, in generations. In other orders: all conditions and the order, in a generation.
     """
     asked: tuple[object, ...] = (query.text, query.like, query.unlike, query.like_region, order.ranked_by)
     if not order.ranked_by:
         tags = (query.tags, query.any_tags, query.not_tags, query.threshold)
         place = (query.archive, query.job, query.prefix)
-        asked = (query.text, repr(query.where), tags, place, query.unlike, generation_id)
+        asked = (query.text, repr(query.where), tags, place, query.unlike, query.sort, generation_id)
     return sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -47,7 +48,7 @@ def page_of(
         UsageError: the cursor is not one of this order.
     """
     bound = _bound(query, order, generation_id)
-    after = queries.decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
+    after = decode_cursor(query.cursor, order.cursor_length, bound) if query.cursor else None
     # The position in an order of regions counts the region itself, too.
     if after is not None and order.ranked_by and after[0] > queries.MAX_OFFSET + 1:
         raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
@@ -62,7 +63,7 @@ def page_of(
         after = shown[-1].after if shown else after
         if is_last or len(hits) == query.limit:
             break
-    cursor = None if is_last or after is None else queries.encode_cursor(after, bound)
+    cursor = None if is_last or after is None else encode_cursor(after, bound)
     ranking = spaces_of(order)
     return HitPage(
         hits,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,7 @@ from storage.index import condition as conditions
 from storage.results import elsewhere, generations, lookup, policies
 from storage.results.policy import Policy
 from storage.results.tags import UnknownTagError
-from storage.search import fields
+from storage.search import fields, in_file
 from storage.search.counted_regions import groups_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
@@ -25,6 +23,7 @@ from storage.search.language.reading import MAX_NOTES, clean
 from storage.search.language.reading import read as language_read
 from storage.search.phrases import phrase_of
 from storage.search.text_in_pictures import TextInPictures
+from storage.search.views import SORTS
 from storage.tables import RECOGNITION, Generation, Job
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from storage.search.phrases import Phrase
     from storage.search.views import SearchQuery
 
+_NONE = conditions.OneOf(np.empty(0, dtype=np.int64))
 MAX_LIMIT = 500
 MAX_TERMS = 64
 MAX_DEPTH = 16
@@ -82,6 +82,10 @@ def check(query: SearchQuery) -> None:
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{name} must be in 0..1, not {share}")
     terms = [] if query.where is None else list(leaves(query.where))
+    if query.sort is not None and query.like_region is not None:
+        raise UsageError("regions cannot be put in the order of dates: remove sort, or like_region")
+    if query.sort is not None and query.sort not in SORTS:
+        raise UsageError(f"unknown order {query.sort!r}; choose one of {', '.join(SORTS)}")
     if len(query.unlike) > MAX_UNLIKE:
         raise UsageError(f"at most {MAX_UNLIKE} images to be unlike in one query")
     if len(query.tags) + len(query.any_tags) + len(query.not_tags) + len(terms) > MAX_TERMS:
@@ -289,6 +293,9 @@ class _Resolver:
                 return self._is_read(tree, is_exact=is_exact)
             case RegionTerm():
                 return self._has_regions(tree)
+            case FieldTerm(name) if name in in_file.FIELDS:
+                asked = in_file.saying(tree)
+                return _NONE if self.pictures is None else conditions.OneOf(self.pictures.saying(asked))
             case FieldTerm():
                 return fields.condition(self.session, tree)
 
@@ -302,13 +309,13 @@ class _Resolver:
     def _is_read(self, term: FieldTerm, *, is_exact: bool) -> Condition:
         exact = _phrase_of(term)
         if self.pictures is None:
-            return conditions.OneOf(np.empty(0, dtype=np.int64))
+            return _NONE
         wanted = exact if is_exact else self.phrase(term)
         return conditions.OneOf(self.pictures.having_misread(wanted, exact))
 
     def _has_regions(self, term: RegionTerm) -> Condition:
         if self.pictures is None:
-            return conditions.OneOf(np.empty(0, dtype=np.int64))
+            return _NONE
         return self.pictures.regions.condition(term, groups_of(term, self.names))
 
     def terms(self, tree: Expression) -> Terms:
@@ -371,27 +378,3 @@ def leaves(tree: Expression, depth: int = MAX_DEPTH) -> Iterator[Leaf]:
             yield from leaves(part, depth - 1)
         case TagTerm() | FieldTerm() | RegionTerm():
             yield tree
-
-
-def encode_cursor(values: Sequence[int], bound: str = "") -> str:
-    """Pack the position at the end of a page, and what it is ``bound`` to, into one opaque word."""
-    content = [bound, *values] if bound else list(values)
-    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str, length: int, bound: str = "") -> tuple[int, ...]:
-    """Unpack a cursor of ``length`` numbers. Raises ``UsageError`` for one of another query, or otherwise bound."""
-    try:
-        values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, RecursionError):
-        values = None
-    is_bound = isinstance(values, list) and bool(values) and isinstance(values[0], str)
-    numbers = values[1:] if is_bound else values
-    fits = isinstance(numbers, list) and len(numbers) == length and is_bound == bool(bound)
-    if not fits or not all(type(value) is int and 0 <= value < fields.BIGINT for value in numbers):
-        raise UsageError("the cursor does not belong to this search: use next_cursor of the previous page")
-    if is_bound and values[0] != bound:
-        raise UsageError(
-            "the cursor does not belong to this search, or another generation is in use now: begin with the first page"
-        )
-    return tuple(numbers)

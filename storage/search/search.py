@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING
 from storage.errors import UsageError
 from storage.index.condition import All, InArchive
 from storage.index.selection import Selection, is_following, most_common
-from storage.results import generations, lookup, policies, regions, tags, vocabularies
+from storage.results import generations, lookup, metadata, policies, regions, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
+from storage.search.by_date import ByDate
 from storage.search.counted_regions import regions_of
+from storage.search.file_facets import file_facets
 from storage.search.fusion import chosen_by
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
+from storage.search.kept_metadata import KeptMetadata
 from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.like_region import LikeRegion
 from storage.search.ordering import Ordering
@@ -26,7 +30,17 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.region_facets import by_rules, region_facets
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
-from storage.search.views import Completion, Facet, Hit, HitPage, ReadMatch, RegionFacets, SearchQuery
+from storage.search.views import (
+    Completion,
+    Facet,
+    Faceted,
+    FileFacets,
+    Hit,
+    HitPage,
+    ReadMatch,
+    RegionFacets,
+    SearchQuery,
+)
 from storage.search.why import why_found
 
 if TYPE_CHECKING:
@@ -51,6 +65,9 @@ _CANDIDATES = 4
 LOCATED_TAGS = 12
 """Number of located tags that are counted."""
 
+MOST_OF_FILES = 20
+"""Cameras, archives and folders that are counted for a page, each."""
+
 
 class Search:
     """Answers queries. Thread-safe.
@@ -66,6 +83,7 @@ class Search:
         self._names: dict[int, tuple[int, Names]] = {}
         self._kept = KeptImages()
         self._ordering = Ordering(index, self._kept)
+        self._metadata = KeptMetadata()
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -109,27 +127,34 @@ class Search:
         query: SearchQuery,
         limit: int,
         compared: Sequence[Compared] = (),
-    ) -> tuple[HitPage, list[Facet], RegionFacets | None]:
-        """Return the results of ``page``, ``facets`` and ``region_facets`` in one pass, and how many hits a text has.
+    ) -> Faceted:
+        """Return the results of ``page`` and of all facets in one pass, and how many hits a text has.
 
-        Without facets if a remote index cannot count the tags of so many images.
+        Without facets of tags if a remote index cannot count the tags of so many images, and without those of files if
+        they are too many.
         """
         match = self._match(session, query, compared)
         if match is None:
-            return HitPage([], total=0), [], RegionFacets([], [])
+            return Faceted(HitPage([], total=0), [], RegionFacets([], []), None)
         order = self._ordering.of(session, query, match, compared)
         page = self._page_of(session, query, match, order)
         hits = chosen_by(order)
         if page.total is None and hits is not None and len(hits) < queries.MAX_OFFSET:
             page = replace(page, total=len(hits))
         located = self._region_facets(session, query, match, order.found, hits)
-        try:
-            return page, self._facets(session, query, match, order.found, hits, limit), located
-        except UsageError:
-            return page, [], located
+        facets, files = [], None
+        with suppress(UsageError):
+            facets = self._facets(session, query, match, order.found, hits, limit)
+        with suppress(UsageError):
+            files = self._file_facets(session, order.found, hits, MOST_OF_FILES)
+        return Faceted(page, facets, located, files)
 
     def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
         """Return a page of the images of an order, or of their regions if the query is for these."""
+        if query.sort is not None:
+            hits = chosen_by(order)
+            dated = order.found if hits is None else order.found.among(hits)
+            order = ByDate(dated, self._metadata.columns(session), is_oldest_first=query.sort == "taken-asc")
         if query.like_region is None:
             return page_of(query, order, match.generation.id, partial(self.hits, session, match, query))
         found = LikeRegion.of(session, self._index(), query, order)
@@ -172,6 +197,9 @@ class Search:
             hits = [replace(hit, read=lines.get(hit.image_id, [])) for hit in hits]
         if regions := regions_of(session, query.where, match.names, list(scores)):
             hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
+        if query.sort is not None:
+            told = metadata.views(session, list(scores))
+            hits = [replace(h, taken_at=told[h.image_id].taken_at) if h.image_id in told else h for h in hits]
         ranked = {image.image_id: image for image in images if image.spaces}
         if not ranked:
             return hits
@@ -233,6 +261,25 @@ class Search:
         order = self._ordering.of(session, query, match, compared)
         hits = chosen_by(order)
         return self._region_facets(session, query, match, order.found, hits)
+
+    def file_facets(
+        self, session: Session, query: SearchQuery, limit: int, compared: Sequence[Compared] = ()
+    ) -> FileFacets:
+        """Count the images whose tags ``facets`` counts by date, camera, archive and folder; at most ``limit`` of each.
+
+        Raises:
+            UsageError: see ``page``; or too many images have a date or a camera.
+        """
+        match = self._match(session, query, compared)
+        if match is None:
+            return FileFacets("year", [], 0, [], [], [])
+        order = self._ordering.of(session, query, match, compared)
+        return self._file_facets(session, order.found, chosen_by(order), limit)
+
+    def _file_facets(
+        self, session: Session, matching: Selection, hits: NDArray[np.int64] | None, limit: int
+    ) -> FileFacets:
+        return file_facets(session, self._metadata, matching if hits is None else matching.among(hits), limit)
 
     def _region_facets(
         self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None

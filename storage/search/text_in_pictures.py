@@ -1,4 +1,4 @@
-"""The text in pictures, as a search finds it."""
+"""The text in pictures, and what their files say, as a search finds it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.results.metadata_search import Saying
     from storage.search.kept_images import KeptImages
     from storage.search.kept_regions import KeptRegions
     from storage.search.phrases import Phrase
@@ -52,6 +53,10 @@ class TextInPictures:
     def is_empty(self) -> bool:
         """Whether nothing was read yet."""
         return self.generation_id is None or not readings.is_any(self._session, self.generation_id)
+
+    def saying(self, asked: Saying) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images whose files say something."""
+        return self._kept.matching(self._session, asked)
 
     def having(self, phrase: Phrase) -> NDArray[np.int64]:
         """Return the ids, ascending, of the images in which a phrase stands."""

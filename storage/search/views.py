@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from storage.errors import UsageError
 from storage.page import Page
@@ -121,7 +121,8 @@ class Hit:
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
-    the cosine similarity of the two regions, and an image may be there several times.
+    the cosine similarity of the two regions, and an image may be there several times. ``taken_at`` is the date in the
+    file, in a search that is ordered by it; ``score`` is then 0.
     """
 
     image_id: int
@@ -143,6 +144,7 @@ class Hit:
     read: list[ReadMatch] = field(default_factory=list)
     regions: list[RegionMatch] = field(default_factory=list)
     region: HitRegion | None = None
+    taken_at: datetime | None = None
 
     @property
     def missing(self) -> bool:
@@ -228,6 +230,57 @@ class RegionFacets:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacet:
+    """How many of the matching images have something in common.
+
+    Attributes:
+        label: what, for people: ``2023-05``, ``NIKON D90``, ``s3://photos``, ``2023/summer/``.
+        count: the number of images.
+        query: what narrows a search to these images, in the query language.
+    """
+
+    label: str
+    count: int
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacets:
+    """The matching images by what their files say, and by their places.
+
+    Attributes:
+        step: what a bar of ``taken`` stands for: a ``year``; a ``month`` if all were taken in one year, and a ``day``
+            if all were taken in one month.
+        taken: the images by the date in their file, oldest first, without bars of 0.
+        undated: how many have no date in their file.
+        cameras: by the camera that their file names, most images first.
+        archives: by archive, most images first; empty if a remote index cannot tell.
+        folders: by the folder next below what all their keys have in common, in the order of their names; empty if
+            there are more than a thousand, or if a remote index cannot tell.
+    """
+
+    step: Literal["year", "month", "day"]
+    taken: list[FileFacet]
+    undated: int
+    cameras: list[FileFacet]
+    archives: list[FileFacet]
+    folders: list[FileFacet]
+
+
+class Faceted(NamedTuple):
+    """A page of hits, and what all hits have in common; None: they are too many to count."""
+
+    page: HitPage
+    tags: list[Facet]
+    regions: RegionFacets | None
+    files: FileFacets | None
+
+
+SORTS = ("taken", "taken-asc")
+"""Orders beside relevance: by the date in the file, the newest first or the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchQuery:
     """What to look for. Empty fields do not narrow the search.
 
@@ -246,6 +299,7 @@ class SearchQuery:
         relevance: minimum relevance to the text: an image must be more similar than this share (0 to 1) of unrelated
             pairs of an image and a tag; 0: no minimum; None: ``ranking.DEFAULT_RELEVANCE``, or 0 if tags or an image
             are given as well. To an image: more similar than this share of the pairs of images; None: no minimum.
+        sort: one of ``SORTS``; None: best first.
         cursor: ``next_cursor`` of the previous page.
         where: a further condition, from the query language.
         special: whether facets count of each image only the tags of which it has no kind: a dog, and no animal.
@@ -268,6 +322,7 @@ class SearchQuery:
     threshold: float | None = None
     relevance: float | None = None
     special: bool = False
+    sort: str | None = None
     limit: int = 20
     cursor: str | None = None
     where: Expression | None = None

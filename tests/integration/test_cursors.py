@@ -18,6 +18,7 @@ from storage.index.file_storage import FolderStorage
 from storage.results import corrections, serving
 from storage.results.corrections import Said
 from storage.results.spaces import TEXT
+from storage.search import cursors
 from storage.search import query as queries
 from storage.search.compared import Compared
 from storage.search.language import parse
@@ -145,7 +146,7 @@ def test_a_cursor_with_a_place_that_no_list_has_is_refused(
     assert cursor
     bound, place, *others = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     assert place == 7
-    far = queries.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
+    far = cursors.encode_cursor((3 * queries.MAX_OFFSET, *others), bound)
     with pytest.raises(UsageError, match="the cursor does not belong to this search"):
         page_of(archive, search, query.after(far), compared)
 
@@ -198,12 +199,12 @@ def test_pages_of_tags_follow_the_last_tag(archive: ArchiveModel, search: Search
 
 def test_a_cursor_of_another_list_is_refused() -> None:
     for cursor in (
-        queries.encode_cursor((3, 4)),
-        queries.encode_cursor((3, 4, 5)),
-        queries.encode_cursor((3,), "tags"),
+        cursors.encode_cursor((3, 4)),
+        cursors.encode_cursor((3, 4, 5)),
+        cursors.encode_cursor((3,), "tags"),
     ):
         with pytest.raises(UsageError, match="the cursor does not belong to this search"):
-            queries.decode_cursor(cursor, 2, "tags")
+            cursors.decode_cursor(cursor, 2, "tags")
 
 
 def test_a_cursor_of_other_conditions_is_refused(archive: ArchiveModel, search: Search) -> None:

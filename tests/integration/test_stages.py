@@ -103,7 +103,7 @@ def check_both(services: Services, first: JobView, second: JobView, done: int, f
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often objects are fetched and decoded."""
     calls: Counter[str] = Counter()
-    fetch, decode = FolderStore.fetch, Decoders.decode_for_all
+    fetch, decode = FolderStore.fetch, Decoders.read_for_all
 
     def fetch_counted(self: FolderStore, *arguments: Any) -> Any:
         calls["fetch"] += 1
@@ -114,7 +114,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return decode(self, *arguments)
 
     monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
-    monkeypatch.setattr(Decoders, "decode_for_all", decode_counted)
+    monkeypatch.setattr(Decoders, "read_for_all", decode_counted)
     return calls
 
 

@@ -71,6 +71,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         lease_seconds=settings.lease_seconds,
         max_object_bytes=settings.max_object_bytes,
         max_pixels=settings.max_pixels,
+        keep_place=settings.keep_place,
     )
     return Worker(
         services.engine,

@@ -118,6 +118,9 @@ def test_documented_defaults_are_the_ones_in_force(monkeypatch: pytest.MonkeyPat
         if isinstance(value, tuple):
             assert ",".join(value) == shown, name
             continue
+        if isinstance(value, bool):
+            assert str(value).lower() == shown, name
+            continue
         assert str(value) == shown.replace(",", "") or float(value) == float(shown.replace(",", "")), name
 
 

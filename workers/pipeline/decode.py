@@ -16,6 +16,7 @@ from PIL import Image
 
 from ram_core import pictures
 from ram_core.errors import UnreadableImageError
+from ram_core.metadata import NoPixels
 from ram_core.pictures import DRAFT_FACTOR, Decoded
 from ram_core.transforms import to_rgb
 from workers.pipeline.retry import (
@@ -108,6 +109,8 @@ def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessin
         NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
         MemoryError: not enough memory.
     """
+    if all(isinstance(each, NoPixels) for each in preparations):
+        return [Decoded(np.zeros((1, 1, 3), dtype=np.uint8), 0, 0) for _ in preparations]
     try:
         return pictures.decode_for_all(body, preparations, max_pixels)
     except UnreadableImageError as error:

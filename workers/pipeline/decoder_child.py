@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ram_core.transforms  # noqa: F401  (the pickled objects need it; loaded before memory is limited)
+from ram_core import metadata
 from ram_core.pictures import load_plugins
 from workers.pipeline.decode import decode_for_all, guard_pillow
 from workers.pipeline.retry import UndecodableError
@@ -26,13 +27,16 @@ from workers.pipeline.retry import UndecodableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REQUEST = struct.Struct("!IQ")
-"""Length in bytes of a pickled preprocessing and of an image; both follow."""
+REQUEST = struct.Struct("!?IQ")
+"""Whether to read what the file says too; length in bytes of pickled preprocessings and of an image; both follow."""
 
 ANSWER = struct.Struct("!?IIIIQ")
 """Whether there are pixels; their rows and columns; the true width and height of the image; the bytes that follow.
 
 There is one answer for each preprocessing, in the same order, or a single one that says why there are no pixels."""
+
+FACTS = struct.Struct("!I")
+"""Length in bytes of what the file says (``ram_core.metadata``), which follows: behind the pixels, if it was asked."""
 
 READY = b"\x01"
 """Sent once by the child, when its limits are set."""
@@ -66,15 +70,19 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
-    preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
+    wants_facts, preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
     preparation = receive(parent, bytearray(preparation_bytes))
     body = receive(parent, bytearray(body_bytes))
     signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
     answers = _answers(preparation, body, max_pixels)
+    has_pixels = answers[-1][0] is not None
+    facts = metadata.read(memoryview(body)).packed() if wants_facts and has_pixels else b""
     signal.setitimer(signal.ITIMER_REAL, 0)
     for shape, payload in answers:
         parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
         parent.sendall(payload)
+    if wants_facts and has_pixels:
+        parent.sendall(FACTS.pack(len(facts)) + facts)
 
 
 def _answers(preparation: bytearray, body: bytearray, max_pixels: int) -> list[tuple[tuple[int, ...] | None, bytes]]:

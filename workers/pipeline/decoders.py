@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
+from ram_core.metadata.facts import MOST_BYTES, FileFacts, unpacked
 from ram_core.pictures import Decoded
 from storage.errors import FatalError
-from workers.pipeline.decoder_child import ANSWER, READY, REQUEST, receive
+from workers.pipeline.decoder_child import ANSWER, FACTS, READY, REQUEST, receive
 from workers.pipeline.retry import (
     CorruptImageError,
     DecoderCrashedError,
@@ -102,18 +103,31 @@ class Decoders:
         return self.decode_for_all(body, [preprocessing])[0]
 
     def decode_for_all(self, body: bytes | memoryview, preparations: Sequence[Preprocessing]) -> list[Decoded]:
-        """Decode one image once and prepare it in several ways. Waits while all children are busy.
+        """Decode one image once and prepare it in several ways. Raises as :meth:`read_for_all`."""
+        return self._read(body, preparations, wants_facts=False)[0]
+
+    def read_for_all(
+        self, body: bytes | memoryview, preparations: Sequence[Preprocessing]
+    ) -> tuple[list[Decoded], FileFacts]:
+        """Decode one image once and prepare it in several ways, and read what its file says.
+
+        Waits while all children are busy.
 
         Raises:
             UndecodableError: a subclass says why not.
             FatalError: child processes cannot be started on this machine.
         """
+        return self._read(body, preparations, wants_facts=True)
+
+    def _read(
+        self, body: bytes | memoryview, preparations: Sequence[Preprocessing], *, wants_facts: bool
+    ) -> tuple[list[Decoded], FileFacts]:
         child = self._idle.get()
         try:
             for is_last in (False, True):
                 child = child or _Child(self._limits)
                 try:
-                    return child.decode(body, preparations)
+                    return child.decode(body, preparations, wants_facts=wants_facts)
                 except (DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError) as error:
                     if child.is_over:
                         child = None
@@ -157,13 +171,16 @@ class _Child:
             ) from error
         self._socket.settimeout(self._seconds + _GRACE_SECONDS)
 
-    def decode(self, body: bytes | memoryview, preparations: Sequence[Preprocessing]) -> list[Decoded]:
+    def decode(
+        self, body: bytes | memoryview, preparations: Sequence[Preprocessing], *, wants_facts: bool
+    ) -> tuple[list[Decoded], FileFacts]:
         """Decode one image. After a crash or an invalid answer, this child cannot be used again."""
         preparation = pickle.dumps(list(preparations))
         try:
-            self._socket.sendall(REQUEST.pack(len(preparation), len(body)) + preparation)
+            self._socket.sendall(REQUEST.pack(wants_facts, len(preparation), len(body)) + preparation)
             self._socket.sendall(body)
-            return [self._answer() for _ in preparations]  # the first one raises if there are no pixels
+            decoded = [self._answer() for _ in preparations]  # the first one raises if there are no pixels
+            return decoded, self._facts() if wants_facts else FileFacts()
         except TimeoutError:
             self.end()
             raise DecoderTimeoutError(f"not decoded within {self._seconds} seconds") from None
@@ -181,6 +198,16 @@ class _Child:
             return Decoded(np.frombuffer(payload, np.uint8).reshape(rows, columns, 3), width, height)  # (S, S, 3)
         name, detail = json.loads(payload)
         raise _REFUSALS.get(name, RuntimeError)(detail or "decoding exceeds the memory limit for one image")
+
+    def _facts(self) -> FileFacts:
+        (length,) = FACTS.unpack(receive(self._socket, bytearray(FACTS.size)))
+        try:
+            if length <= MOST_BYTES:
+                return unpacked(bytes(receive(self._socket, bytearray(length))))
+        except (ValueError, TypeError):
+            pass
+        self.end()
+        raise DecoderCrashedError("the decoder sent an invalid answer")
 
     def _death(self) -> Exception:
         """End what is left of the child and return the reason of its death."""

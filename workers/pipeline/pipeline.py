@@ -26,7 +26,7 @@ from workers.pipeline.infer import do_stage, recognise
 from workers.pipeline.leases import HeldLeases
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
-from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
+from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined, keep_facts
 from workers.pipeline.write import finalise_old_failures, write
 from workers.stages import STAGES
 
@@ -276,8 +276,10 @@ class Pipeline:
         assert body is not None
         try:
             ways = [self._preprocessing_of(work.lease) for work in works]
-            for work, decoded in zip(works, self._decoders.decode_for_all(body, ways), strict=True):
+            found, facts = self._decoders.read_for_all(body, ways)
+            for work, decoded in zip(works, found, strict=True):
                 work.pixels, work.width, work.height = decoded
+            keep_facts(works, facts if self._options.keep_place else facts.without_place())
         except Exception as error:  # noqa: BLE001
             if len(works) == 1 or concerns_worker(error):
                 for work in works:

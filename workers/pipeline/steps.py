@@ -19,7 +19,7 @@ FURTHER_WAITING = 4
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """Sizes and limits of the steps."""
+    """Sizes and limits of the steps. ``keep_place``: whether to store where images were taken."""
 
     batch_size: int
     fetch_threads: int
@@ -27,6 +27,7 @@ class PipelineOptions:
     lease_seconds: float
     max_object_bytes: int
     max_pixels: int
+    keep_place: bool = True
     budget_bytes: int = 512 * 1024 * 1024
 
 

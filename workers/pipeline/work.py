@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ram_core.metadata import FileFacts
     from ram_core.recognition import Prediction
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore
@@ -75,6 +76,7 @@ class Work:
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
     width: int = 0
     height: int = 0
+    facts: FileFacts | None = None  # what the file says, of one of the works on an image
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
     result: Any = None  # what it found
@@ -97,6 +99,11 @@ def combined(works: Iterable[Work]) -> Work | None:
         return None
     every[0].others = every[1:]
     return every[0]
+
+
+def keep_facts(works: Iterable[Work], facts: FileFacts) -> None:
+    """Give what a file says to one of the works on its image, with which it is written: if possible to recognition."""
+    min(works, key=lambda work: work.lease.is_further).facts = facts
 
 
 @dataclass(slots=True, eq=False)

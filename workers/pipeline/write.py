@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.ledger import breaker, shards
-from storage.results import features, records
+from storage.results import features, metadata, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.messages import features_kept
@@ -121,6 +121,12 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             how.stage.write(session, results, provenance)
         else:
             _write_recognised(session, done, existing, how, provenance)
+        told = [
+            metadata.MetadataRow(work.image.id, work.version, asdict(work.facts))
+            for work in done
+            if work.facts is not None and work.image.id in existing
+        ]
+        metadata.write(session, told, shard.job_id)
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)

@@ -5,9 +5,9 @@ counts are the same for all stages. The table is named in ``storage.results.part
 ``workers.messages``.
 """
 
-from workers.stages import crops, locate, look, text
+from workers.stages import crops, locate, look, metadata, text
 from workers.stages.base import StageKind as StageKind
 from workers.stages.base import StageModel as StageModel
 from workers.stages.base import StageOptions as StageOptions
 
-STAGES = {kind.name: kind for kind in (text.KIND, locate.KIND, crops.KIND, *look.KINDS)}
+STAGES = {kind.name: kind for kind in (text.KIND, locate.KIND, crops.KIND, *look.KINDS, metadata.KIND)}

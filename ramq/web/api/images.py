@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
-from ramq.schemas.hits import FacetOut, FacetsOut, HitsOut, NoteOut, RegionFacetsOut
+from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitsOut, NoteOut, RegionFacetsOut
 from ramq.schemas.views import (
     ArchiveOut,
     Correction,
@@ -36,6 +36,9 @@ from ramq.web.deps import (
 )
 from ramq.web.ranges import answer_with, answer_with_jpeg
 from ramq.web.uploads import read_picture
+from ramq.wiring import Services
+from storage.errors import UsageError
+from storage.search.views import SearchQuery
 
 _PICTURE_BODY = {
     "requestBody": {
@@ -82,7 +85,15 @@ def list_tags(services: ServicesDep, query: Filters, limit: Limit = 50, cursor: 
     notes = [NoteOut.model_validate(note) for note in query.notes]
     located = None if cursor else services.search.region_facets(query)
     regions = None if located is None else RegionFacetsOut.model_validate(located)
-    return FacetsOut(items=items, next_cursor=page.next_cursor, notes=notes, regions=regions)
+    files = None if cursor else _file_facets(services, query)
+    return FacetsOut(items=items, next_cursor=page.next_cursor, notes=notes, regions=regions, files=files)
+
+
+def _file_facets(services: Services, query: SearchQuery) -> FileFacetsOut | None:
+    try:
+        return FileFacetsOut.model_validate(services.search.file_facets(query))
+    except UsageError:  # too many images to count, since the tags of the same query were counted
+        return None
 
 
 @router.get("/images/{image_id}")

@@ -6,16 +6,17 @@ from fastapi import APIRouter, Path, status
 
 from ramq.schemas.generations import DropOut, StageGenerationOut
 from ramq.schemas.jobs import JobOut
-from ramq.schemas.views import EstimateOut, NewStageJobs, PageOut
+from ramq.schemas.stages import EstimateOut, NewStageJobs
+from ramq.schemas.views import PageOut
 from ramq.web.api.generations import GenerationId
 from ramq.web.deps import ServicesDep
 from storage.search.views import SearchQuery
 
 Stage = Annotated[
-    Literal["text", "locate", "crops", "look", "siglip", "clip", "dino"],
+    Literal["text", "locate", "crops", "look", "siglip", "clip", "dino", "metadata"],
     Path(
         description="`text` reads the text in images, `locate` finds where tags are, `crops` makes vectors of these "
-        "regions; the others make vectors of images"
+        "regions, `metadata` reads what the files say; the others make vectors of images"
     ),
 ]
 

@@ -20,6 +20,12 @@ FIELDS = {
     "score": "a tag and its minimum score: score:castle>0.8",
     "archive": "images of an archive",
     "prefix": "start of the key: prefix:2024/",
+    "taken": "when it was taken: taken:2023 or taken:2023-01..2024-02",
+    "camera": "the camera, as the file says",
+    "lens": "the lens, as the file says",
+    "near": "where it was taken: near:48.2,16.4,5km",
+    "keyword": "a keyword in the file: keyword:vienna",
+    "rating": "stars in the file: rating:>=3",
     "after": "modified on this day or later: after:2024-01-31",
     "before": "modified before this day: before:2024-01-31",
     "larger": "files of this size or larger: larger:2MB",
@@ -59,6 +65,8 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
         return []
     if written.field == "archive":
         return list(_archives(services, written))[:limit]
+    if written.field in {"camera", "lens"}:
+        return list(_devices(services, written, limit))
     if written.field not in {None, "tag", "score", "count", "area"}:
         return []
     named = [Option(f"{name}:", FIELDS[name], None, written.with_field(name)) for name in written.fields]
@@ -78,6 +86,12 @@ def _archives(services: Services, written: Partial) -> Iterator[Option]:
     for archive in services.archives.list():
         if typed in archive.uri.casefold():
             yield Option(archive.uri, None, archive.recorded, written.with_filter("archive", archive.uri))
+
+
+def _devices(services: Services, written: Partial, limit: int) -> Iterator[Option]:
+    assert written.field is not None
+    for label in services.metadata.devices(written.field, written.phrases[-1][1], limit):
+        yield Option(label, None, None, written.with_filter(written.field, label))
 
 
 def _tags(services: Services, written: Partial, limit: int) -> list[Option]:

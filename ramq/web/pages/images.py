@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
 from ramq.web.deps import MAX_ID, MAX_TEXT, Id, ServicesDep, caller_of, templates_of
+from ramq.web.in_file import in_file
 from ramq.web.overlay import polygon_of, spots
 from ramq.web.problems import problem_of
 from ramq.web.regions_overlay import FEW, box_in_percent, box_of, marks
@@ -189,6 +190,7 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         counted=_counted,
         drawn=drawn,
         is_shown=image.generation_id is not None or reading is not None or regions is not None,
+        in_file=[] if image.metadata is None else in_file(image.metadata),
         reason=_why_not_recognised(image),
         problem=None if refusal is None else problem_of(refusal),
         line_problem=None if line_refusal is None else problem_of(line_refusal),

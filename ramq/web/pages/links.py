@@ -12,6 +12,7 @@ from ramq.services.special_tags import special_first
 from ramq.web.deps import query_string
 from storage.search.language import (
     AllOf,
+    FieldTerm,
     NotOf,
     Parsed,
     TagTerm,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from storage.results.views import TagView
     from storage.search.language import Expression
     from storage.search.language.writer import Piece
-    from storage.search.views import Hit, RegionFacet, SearchQuery
+    from storage.search.views import FileFacet, Hit, RegionFacet, SearchQuery
 
 TAGS_OF_HIT = 4
 """The number of tags that a hit shows, besides those that the search asks for."""
@@ -90,6 +91,20 @@ class Links:
         """Return the link that also requires so many regions of a tag."""
         wanted = _parts_of(parse(facet.query).where)
         return self.changed(where=all_of([*self._parts, *(part for part in wanted if part not in self._parts)]))
+
+    def narrowing_file(self, facet: FileFacet) -> str:
+        """Return the link that narrows by what files say, in place of a term that narrows by the same filter.
+
+        If it is chosen already, return the link without it.
+        """
+        (wanted,) = _parts_of(parse(facet.query).where)
+        assert isinstance(wanted, FieldTerm)
+        others = [part for part in self._parts if not (isinstance(part, FieldTerm) and part.name == wanted.name)]
+        return self.changed(where=all_of(others if wanted in self._parts else [*others, wanted]))
+
+    def is_chosen(self, facet: FileFacet) -> bool:
+        """Return whether the search narrows by it already."""
+        return parse(facet.query).where in self._parts
 
     def dropping(self, field: str, tag: str) -> str:
         """Return the link without ``tag`` in the parameter of ``field``."""

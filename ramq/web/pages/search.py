@@ -17,7 +17,7 @@ from ramq.web.problems import problem_of
 from ramq.web.uploads import picture_type, read_picture
 from ramq.wiring import Services
 from storage.errors import PermanentError, UsageError
-from storage.search.views import Facet, HitPage, RegionFacets
+from storage.search.views import Faceted, HitPage
 
 HITS_PER_SCREEN = 60
 FACETS = 40
@@ -43,47 +43,44 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
         links = Links(replace(links.query, limit=HITS_PER_SCREEN), picture)
-    hits: HitPage = HitPage(items=[])
-    facets: list[Facet] = []
-    located: RegionFacets | None = None
+    found = Faceted(HitPage(items=[]), [], None, None)
     is_more = is_partial and bool(links.query.cursor)
     if problem is None:
-        hits, facets, located, problem = _find(request, services, links, 0 if is_more else FACETS)
+        found, problem = _find(request, services, links, 0 if is_more else FACETS)
     if is_more and problem is None:
-        return _show(request, "_hits.html", links=links, hits=hits)
+        return _show(request, "_hits.html", links=links, hits=found.page)
     return _show(
         request,
         "search.html",
         status=problem.status if problem else 200,
         asked=asked,
         links=links,
-        hits=hits,
+        hits=found.page,
         problem=problem,
-        facets=facets,
-        located=located,
+        facets=found.tags,
+        located=found.regions,
+        files=found.files,
         archives=services.archives.names(),
         **services.search.offers()._asdict(),
         can_show_picture=_can_show(request, picture),
     )
 
 
-def _find(
-    request: Request, services: Services, links: Links, count: int
-) -> tuple[HitPage, list[Facet], RegionFacets | None, Problem | None]:
+def _find(request: Request, services: Services, links: Links, count: int) -> tuple[Faceted, Problem | None]:
     """Search, with ``count`` facets. Return errors of the user as a problem, which is shown below the form."""
     try:
         if links.picture is None:
             with request.app.state.metrics.search_seconds("query"):
                 if count:
-                    return *services.search.page_with_facets(links.query, count), None
-                return services.search.page(links.query), [], None, None
+                    return services.search.page_with_facets(links.query, count), None
+                return Faceted(services.search.page(links.query), [], None, None), None
         picture = request.app.state.pictures.get(links.picture)
         with request.app.state.metrics.search_seconds("image"):
             if count:
-                return *services.search.page_with_facets(links.query, count, picture), None
-            return services.search.by_image(picture, links.query), [], None, None
+                return services.search.page_with_facets(links.query, count, picture), None
+            return Faceted(services.search.by_image(picture, links.query), [], None, None), None
     except (UsageError, PermanentError) as error:
-        return HitPage(items=[]), [], None, problem_of(error)
+        return Faceted(HitPage(items=[]), [], None, None), problem_of(error)
 
 
 def _can_show(request: Request, picture: str | None) -> bool:

@@ -11,7 +11,10 @@ from storage.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read"]
+FieldName = Literal[
+    "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read", "taken", "camera", "lens",
+    "near", "keyword", "rating",
+]  # fmt: skip
 RegionFieldName = Literal["count", "area"]
 Sign = Literal[">=", ">", "=", "<=", "<"]
 

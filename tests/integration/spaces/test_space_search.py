@@ -134,7 +134,7 @@ def test_several_spaces_are_fused_by_rank(ramq: Services, worker: Worker) -> Non
     page = ramq.search.page(query)
     assert (page.space, page.total) == ("text,siglip", len(by_text))
     assert ids(list(ramq.search.export(query)[1])) == ids(hits)
-    found, facets, _ = ramq.search.page_with_facets(query, 100)
+    found, facets, *_ = ramq.search.page_with_facets(query, 100)
     assert ids(found.items) == ids(page.items)
     assert facets == ramq.search.facets(query, 100)
     cut = ramq.search.page(replace(query, relevance=None, limit=100))

@@ -180,7 +180,7 @@ def test_three_stages_share_each_picture(services: Services, tmp_path: Path, mon
     write_tiny_tower("siglip2-base", services.settings.models_path)
     monkeypatch.setattr(model_holder, "load_model", load_null)
     fetched, decoded = [], []
-    fetch, decode = FolderStore.fetch, Decoders.decode_for_all
+    fetch, decode = FolderStore.fetch, Decoders.read_for_all
 
     def fetch_counted(store: FolderStore, key: str, *args: object, **more: object) -> object:
         fetched.append(key)
@@ -191,7 +191,7 @@ def test_three_stages_share_each_picture(services: Services, tmp_path: Path, mon
         return decode(decoders, body, ways)
 
     monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
-    monkeypatch.setattr(Decoders, "decode_for_all", decode_counted)
+    monkeypatch.setattr(Decoders, "read_for_all", decode_counted)
     services.jobs.create(str(folder), stages=["recognition", "look", "siglip"])
     worker = make_worker(services, space_models(services))
     while not all(one.is_over for one in services.jobs.list().items):

@@ -1,0 +1,24 @@
+"""A preparation for pictures of which only the file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class NoPixels:
+    """Prepares nothing: of a picture for which only this is asked, no pixel is decoded, and its size is 0."""
+
+    size: int = 1
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (1, 1, 3) uint8."""
+        del image
+        return np.zeros((1, 1, 3), dtype=np.uint8)

@@ -1,0 +1,94 @@
+"""How many hits were taken in which year, month or day, with which camera, and where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from storage.index.counting import count_archives, count_folders
+from storage.results import archives, metadata_search
+from storage.results.metadata_search import UNDATED, UNDATED_MONTH
+from storage.search.language.writer import filter_text
+from storage.search.views import FileFacet, FileFacets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from storage.index.selection import Selection
+    from storage.results.metadata_search import Columns
+    from storage.search.kept_metadata import KeptMetadata
+
+MOST_BARS = 200
+"""Years that are counted: a typing error may put a picture into another millennium."""
+
+_FIRST, _FIRST_MONTH = np.datetime64("0001-01-01T00:00:00", "us"), np.datetime64("0001-01", "M")
+
+Step = Literal["year", "month", "day"]
+
+
+def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: int) -> FileFacets:
+    """Count images by what their files say, and by their places.
+
+    Args:
+        session: a transaction.
+        kept: the dates and cameras of images.
+        found: the images.
+        limit: cameras, archives and folders at most, each.
+    """
+    columns = kept.columns(session)
+    places = columns.places(found.ids())
+    places = places[places >= 0]
+    step, bars = _bars(columns, places)
+    dated = sum(bar.count for bar in bars)
+    counts = np.bincount(columns.cameras[places])
+    counts[:1] = 0  # without a camera
+    most = [number for number in np.argsort(-counts, kind="stable")[:limit].tolist() if counts[number]]
+    labels = metadata_search.camera_labels(session, most)
+    cameras = [
+        FileFacet(labels[number], int(counts[number]), filter_text("camera", labels[number]))
+        for number in most
+        if number in labels
+    ]
+    by_archive = count_archives(found)
+    uris = {archive.id: archive.uri for archive in archives.every(session)} if by_archive else {}
+    named = [
+        FileFacet(uris[number], count, filter_text("archive", str(number)))
+        for number, count in sorted(by_archive.items(), key=lambda pair: (-pair[1], pair[0]))
+        if number in uris
+    ]
+    folders = [FileFacet(folder, count, filter_text("prefix", folder)) for folder, count in count_folders(found, limit)]
+    return FileFacets(step, bars, len(found) - dated, cameras, named[:limit], folders)
+
+
+def _bars(columns: Columns, places: NDArray[np.intp]) -> tuple[Step, list[FileFacet]]:
+    """Return the numbers of dates in each year, oldest first; of one year, in each month; of one month, on each day.
+
+    Args:
+        columns: the dates of images.
+        places: (N,) those that are counted.
+    """
+    by_month = np.bincount(columns.months[places], minlength=1)
+    months = np.flatnonzero(by_month[UNDATED_MONTH + 1 :]) + UNDATED_MONTH + 1
+    counts = by_month[months]
+    step: Step = "month"
+    periods = _FIRST_MONTH + (months - UNDATED_MONTH - 1).astype("timedelta64[M]")
+    years = periods.astype("datetime64[Y]")
+    if len(months) and years[0] != years[-1]:
+        step = "year"
+        periods, first = np.unique(years, return_index=True)
+        counts = np.add.reduceat(counts, first)
+    elif len(months) == 1:
+        step = "day"
+        taken = columns.taken[places]
+        days = (_FIRST + taken[taken != UNDATED].astype("timedelta64[us]")).astype("datetime64[D]")
+        periods, counts = np.unique(days, return_counts=True)
+    elif not len(months):
+        step = "year"
+    if len(periods) > MOST_BARS:
+        most = np.sort(np.argsort(-counts, kind="stable")[:MOST_BARS])
+        periods, counts = periods[most], counts[most]
+    names = np.datetime_as_string(periods).tolist()
+    bars = [FileFacet(name, count, f"taken:{name}") for name, count in zip(names, counts.tolist(), strict=True)]
+    return step, bars
