@@ -36,6 +36,8 @@ class JobView:
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
         generation_id: the generation of its results; None until a worker begins it.
+        copied: how many of the done images took over the results of one with the same bytes; counted when their shard
+            ends.
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
         webhook: state of the webhook delivery about its end; None if there is none.
@@ -63,6 +65,7 @@ class JobView:
     done: int
     skipped: int
     failed: int
+    copied: int
     pending: int
     images_per_second: float | None
     eta_seconds: float | None

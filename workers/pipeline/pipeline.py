@@ -24,6 +24,7 @@ from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight
 from workers.pipeline.infer import do_stage, recognise
 from workers.pipeline.leases import HeldLeases
+from workers.pipeline.recall import Recall
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
 from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
@@ -82,6 +83,7 @@ class Pipeline:
     def __enter__(self) -> Self:
         steps = self.steps
         steps.fetch.start(self._fetch, self._fail)
+        steps.recall.start(Recall(self._engine, steps, self._release).loop, self._fail)
         steps.decode.start(self._decode, self._fail)
         steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
         steps.infer_further.start(
@@ -226,7 +228,7 @@ class Pipeline:
             for other in work.others:
                 other.version, other.sha256, other.failure = work.version, work.sha256, work.failure
             if work.body is not None:
-                self.steps.decode.inbox.put(work)
+                self.steps.recall.inbox.put(work)
                 continue
             for each in work.together:
                 self.steps.inbox_of(each).put(each)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.ledger import breaker, shards
-from storage.results import features, records
+from storage.results import contents, features, records, same_bytes
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.messages import features_kept
@@ -112,10 +112,12 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
         if shard.from_generation_id is None:  # stored features say nothing about the object's current version
             records.note_versions(session, existing, {work.image.id: work.version for work in done})
+            contents.note(session, _read_bytes((*done, *failed), existing))
         for work in (*done, *failed):
             present = work.image.id in existing
             outcome = shards.DONE if work.failure is None else shards.FAILED
             outcomes[work.position] = outcome if present else shards.SKIPPED
+        copied = lease.copied | {work.position for work in done if work.same and work.image.id in existing}
         if how.stage is not None:
             results = [(work.image.id, work.version, work.result) for work in done if work.image.id in existing]
             how.stage.write(session, results, provenance)
@@ -124,12 +126,30 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
+        same_bytes.copy_features(session, shard.generation_id, _feature_copies(done, existing))
         records.write_failures(session, _failures(failed, existing), provenance)
-        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
+        n_copied = shard.n_copied + len(copied)
+        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds, copied=n_copied)
         if any(work.failure.code == breaker.FORBIDDEN for work in failed if work.failure is not None):
             state = "failed" if breaker.trip(session, shard.job_id) else state
-    lease.outcomes[:] = outcomes
+    lease.outcomes[:], lease.copied = outcomes, copied
     return state
+
+
+def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
+    return [
+        contents.ReadBytes(work.image.id, work.version, work.sha256)
+        for work in works
+        if work.sha256 is not None and work.image.id in existing
+    ]
+
+
+def _feature_copies(works: Sequence[Work], existing: Mapping[int, str]) -> list[same_bytes.FeatureCopy]:
+    return [
+        same_bytes.FeatureCopy(work.image.id, work.version, work.same.image_id, work.same.version)
+        for work in works
+        if work.same is not None and work.image.id in existing
+    ]
 
 
 def _write_recognised(
@@ -139,7 +159,8 @@ def _write_recognised(
     for captioner in {work.captioner for work in works}:
         own = [work for work in works if work.captioner == captioner]
         written = replace(provenance, captioner=captioner or provenance.captioner)
-        records.write_records(session, _records(own, existing, how.thresholds), written)
+        rows = _records([work for work in own if work.same is None], existing, how.thresholds)
+        records.write_records(session, [*rows, *_records_of_same(own, existing)], written)
 
 
 def _records(
@@ -174,6 +195,26 @@ def _records(
             )
         )
     return rows
+
+
+def _records_of_same(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.RecordRow]:
+    """Return the records that are taken over: by value, so that the other image may be deleted meanwhile."""
+    return [
+        records.RecordRow(
+            image_id=work.image.id,
+            version=work.version,
+            tags=work.same.tags,
+            scores=work.same.scores,
+            caption=work.caption,
+            width=work.width,
+            height=work.height,
+            vector=work.same.vector,
+            sha256=work.sha256,
+            precision=work.precision,
+        )
+        for work in works
+        if work.same is not None and work.image.id in existing
+    ]
 
 
 def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.FailureRow]:
