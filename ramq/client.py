@@ -25,7 +25,7 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
-from ramq.client_reviews import ReviewCalls
+from ramq.client_duplicates import DuplicateCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, HitOut, RegionFacetsOut
@@ -78,7 +78,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(ReviewCalls, TeachingCalls):
+class Client(DuplicateCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:

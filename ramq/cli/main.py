@@ -30,6 +30,7 @@ COMMANDS = {
     "line": ("line",),
     "region": ("region",),
     "archive": ("archives",),
+    "duplicates": ("duplicates",),
     "export": ("export",),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),

@@ -84,6 +84,7 @@ SpaceOf = Annotated[
         "RAMQ_TEXT_SPACE for a text, look for an image that has such a vector.",
     ),
 ]
+FoldOf = Annotated[bool, typer.Option("--fold", help="Of images with the same bytes, only the first that matches.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -100,6 +101,7 @@ def _narrow(
     job: JobOf = None,
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
+    fold: FoldOf = False,
 ) -> SearchQuery:
     return SearchQuery(
         tags=tuple(tag or ()),
@@ -109,6 +111,7 @@ def _narrow(
         job=job,
         prefix=prefix,
         threshold=threshold,
+        fold=fold,
     )
 
 

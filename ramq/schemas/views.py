@@ -170,6 +170,10 @@ class JobOut(FromView):
     done: int
     skipped: int
     failed: int
+    copied: int = Field(
+        description="how many of the done images took over the results of one with the same bytes; counted when their "
+        "shard ends"
+    )
     pending: int
     images_per_second: float | None = Field(description="without pauses, waiting and loading of models")
     eta_seconds: float | None = Field(description="null while no worker works on it")

@@ -11,7 +11,9 @@ from storage.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FieldName = Literal["archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read"]
+FieldName = Literal[
+    "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "duplicate", "same", "read"
+]
 RegionFieldName = Literal["count", "area"]
 Sign = Literal[">=", ">", "=", "<=", "<"]
 
