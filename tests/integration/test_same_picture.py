@@ -1,0 +1,190 @@
+"""Images whose bytes were recognised before take over the record, whatever they are called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ramq.services.index import make_builder
+from storage.results import same_bytes
+from storage.search.views import SearchQuery
+from tests import crop_archive
+from tests.same_picture import Photos, picture
+from tests.services.fleet import client_services
+from workers.pipeline import recall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from ramq.settings import Settings
+    from ramq.wiring import Services
+    from storage.results.same_bytes import SameBytes
+    from tests.services.s3 import S3Server
+    from workers.lifecycle import Worker
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def photos(services: Services, crop_worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Photos:
+    """Three pictures, recognised."""
+    monkeypatch.setenv("NULL_MODEL_COUNT", str(tmp_path / "count"))
+    for number, name in enumerate(("a.png", "b/c.png", "d.png")):
+        picture(tmp_path / "photos" / name, number)
+    photos = Photos(services, crop_worker, tmp_path / "photos", tmp_path / "count")
+    job = photos.run(caption=False)
+    assert (job.done, job.copied, photos.asked) == (3, 0, 3)
+    return photos
+
+
+def test_a_touched_file_keeps_its_record_and_is_not_recognised_again(photos: Photos) -> None:
+    before = photos.record(photos.ids()["a.png"])
+    os.utime(photos.root / "a.png", (1_000_000_000, 1_000_000_000))
+    job = photos.run(caption=False)
+    assert (job.done, job.copied, job.skipped, photos.asked) == (1, 1, 2, 0)
+    assert photos.record(photos.ids()["a.png"]) == before
+    assert photos.rows("SELECT FROM record JOIN image ON image.id = image_id WHERE record.version <> image.version") == []
+    assert photos.run(caption=False).skipped == 3
+
+
+def test_a_copied_file_takes_over_the_record_and_everything_in_it(photos: Photos) -> None:
+    shutil.copy(photos.root / "a.png", photos.root / "z.png")
+    picture(photos.root / "new.png", 99)
+    job = photos.run(caption=False)
+    assert (job.done, job.copied, job.skipped, photos.asked) == (2, 1, 3, 1)
+    ids = photos.ids()
+    assert photos.record(ids["z.png"]) == photos.record(ids["a.png"])
+    make_builder(photos.services.engine, photos.services.settings).publish_new(1)
+    hits = photos.services.search.page(SearchQuery(like=ids["a.png"], limit=1)).items
+    assert [hit.image_id for hit in hits] == [ids["z.png"]]
+
+
+def test_the_caption_of_another_captioner_is_not_taken_over(photos: Photos) -> None:
+    shutil.copy(photos.root / "a.png", photos.root / "z.png")
+    job = photos.run(caption=True)
+    assert (job.done, job.copied) == (4, 0)
+    shutil.copy(photos.root / "a.png", photos.root / "y.png")
+    assert photos.run(caption=True).copied == 1
+    captions = photos.rows("SELECT DISTINCT caption, captioner FROM record JOIN image ON image.id = image_id "
+                           "WHERE key IN ('a.png', 'y.png', 'z.png')")
+    assert [row.captioner for row in captions] == ["template"]
+
+
+def test_a_touched_file_keeps_the_caption_that_its_job_does_not_ask_for(photos: Photos) -> None:
+    photos.run(caption=True)
+    caption = photos.scalar("SELECT caption FROM record JOIN image ON image.id = image_id WHERE key = 'a.png'")
+    os.utime(photos.root / "a.png", (1_000_000_000, 1_000_000_000))
+    assert photos.run(caption=False).copied == 1
+    assert photos.record(photos.ids()["a.png"])[3:5] == (caption, "template")
+
+
+def test_other_bytes_of_the_same_size_are_recognised(photos: Photos) -> None:
+    picture(photos.root / "a.png", 77)
+    job = photos.run(caption=False)
+    assert (job.done, job.copied, photos.asked) == (1, 0, 1)
+
+
+def test_a_hash_that_is_the_same_by_chance_decides_nothing(photos: Photos) -> None:
+    """The whole SHA-256 of a record has to be the same."""
+    other = picture(photos.root / "other.png", 5)
+    photos.run(caption=False)
+    photos.scalar(
+        """UPDATE content SET hash = other.hash FROM content AS other, image
+           WHERE image.id = other.image_id AND image.key = 'other.png' RETURNING 1"""
+    )
+    shutil.copy(other, photos.root / "z.png")
+    assert photos.asked == 1
+    job = photos.run(caption=False)
+    assert (job.copied, photos.asked) == (1, 0)
+    ids = photos.ids()
+    assert photos.record(ids["z.png"]) == photos.record(ids["other.png"]) != photos.record(ids["a.png"])
+
+
+def test_equal_pictures_of_one_batch_have_equal_records(photos: Photos) -> None:
+    for number in range(5):
+        shutil.copy(picture(photos.root / "first.png", 50), photos.root / f"copy-{number}.png")
+    job = photos.run(caption=False)
+    assert (job.done, job.failed, job.pending) == (6, 0, 0)
+    assert job.copied + photos.asked == 6
+    ids = photos.ids()
+    assert len({str(photos.record(ids[f"copy-{number}.png"])) for number in range(5)}) == 1
+    assert photos.scalar("SELECT count(*) FROM content") == 9
+
+
+def test_two_archives_with_the_same_pictures_share_what_was_recognised(photos: Photos, tmp_path: Path) -> None:
+    shutil.copytree(photos.root, tmp_path / "elsewhere")
+    job = photos.run(str(tmp_path / "elsewhere"), caption=False)
+    assert (job.done, job.copied, photos.asked) == (3, 3, 0)
+
+
+def test_a_record_that_is_deleted_meanwhile_was_taken_over_by_value(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(photos.root / "a.png", photos.root / "z.png")
+    ids, find = photos.ids(), same_bytes.find
+    before = photos.record(ids["a.png"])
+
+    def and_then_delete(session: Session, *args: object) -> Mapping[int, SameBytes]:
+        found = find(session, *args)  # type: ignore[arg-type]
+        if found:
+            photos.services.erasures.delete([ids["a.png"]])
+        return found
+
+    monkeypatch.setattr(recall.same_bytes, "find", and_then_delete)
+    job = photos.run(caption=False)
+    assert (job.done, job.copied, photos.asked) == (1, 1, 0)
+    assert photos.record(photos.ids()["z.png"]) == before
+    assert photos.rows("SELECT FROM content WHERE image_id = :id", id=ids["a.png"]) == []
+
+
+def test_features_that_a_job_asks_for_are_shared_with_the_copy(photos: Photos) -> None:
+    """The rows of both are in one file, which is written again when the first one is deleted."""
+    photos.scalar(
+        "INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes) VALUES (1, 'pooled', 'x', 3, 9) RETURNING id"
+    )
+    photos.scalar(
+        """INSERT INTO feature (image_id, generation_id, file_id, position, version)
+           SELECT id, 1, (SELECT id FROM feature_file), 2, version FROM image WHERE key = 'a.png' RETURNING image_id"""
+    )
+    shutil.copy(photos.root / "a.png", photos.root / "z.png")
+    photos.run(caption=False)
+    shared = photos.rows("SELECT key, position, file_id FROM feature JOIN image ON image.id = image_id ORDER BY key")
+    assert [(row.key, row.position) for row in shared] == [("a.png", 2), ("z.png", 2)]
+
+
+def test_hashes_of_images_recorded_before_come_with_the_next_listing(photos: Photos) -> None:
+    photos.scalar("DELETE FROM content RETURNING image_id")
+    job = photos.run(caption=False)
+    assert (job.skipped, photos.asked) == (3, 0)
+    assert photos.scalar("SELECT count(*) FROM content JOIN record ON record.image_id = content.image_id "
+                         "AND hash = substring(sha256 FOR 16)") == 3
+
+
+def test_copies_in_a_bucket_take_over_records_too(
+    s3_settings: Settings, bucket: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NULL_MODEL_COUNT", str(tmp_path / "count"))
+    body = picture(tmp_path / "a.png", 1).read_bytes()
+    with (
+        closing(s3_server.client()) as client,
+        client_services(s3_settings) as services,
+        crop_archive.crop_worker(services, monkeypatch) as worker,
+    ):
+        photos = Photos(services, worker, tmp_path, tmp_path / "count")
+        client.put_object(Bucket=bucket, Key="a.png", Body=body)
+        assert photos.run(f"s3://{bucket}", caption=False).done == 1
+        image_id = photos.ids()["a.png"]
+        services.corrections.tag([image_id], add=["tag 3"])
+        client.put_object(Bucket=bucket, Key="b/a.png", Body=body)
+        client.delete_object(Bucket=bucket, Key="a.png")
+        job = photos.run(f"s3://{bucket}", caption=False)
+        assert (job.done, job.copied, photos.asked) == (1, 1, 1)
+        assert (photos.ids(), photos.missing()) == ({"b/a.png": image_id}, [])
+        assert [said.name for said in services.images.get(image_id).corrections] == ["tag 3"]
