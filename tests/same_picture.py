@@ -38,7 +38,9 @@ class Photos:
 
     def run(self, source: str | None = None, **options: Any) -> JobView:
         """Recognise what there is."""
-        return crop_archive.work(self.services, self.worker, self.services.jobs.create(source or str(self.root), **options))
+        return crop_archive.work(
+            self.services, self.worker, self.services.jobs.create(source or str(self.root), **options)
+        )
 
     @property
     def asked(self) -> int:

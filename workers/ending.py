@@ -22,14 +22,18 @@ def finish_jobs(engine: Engine) -> list[int]:
     Each step is a transaction of its own, and a job is done only after the last one. So a worker that dies in between
     leaves the rest to the next one that calls this, and of two that call it at once one passes over the other's job.
     """
+    places: dict[int, bytes] = {}
     while True:
         with unit_of_work(engine) as session:
             ended = jobs.next_for_moves(session)
             if ended is None:
                 return jobs.finish_completed(session)
             job_id, archive_id = ended
-            moved = moves.settle(session, archive_id, [job_id, *followers.of(session, job_id)])
-            if not moved:
+            of_request = [job_id, *followers.of(session, job_id)]
+            settled = moves.settle(session, archive_id, of_request, places.get(job_id, b""))
+            if settled.after is None:
                 jobs.note_no_moves(session, job_id)
-        if moved:
-            log.info("moved", job=job_id, images=moved)
+            else:
+                places[job_id] = settled.after
+        if settled.moved:
+            log.info("moved", job=job_id, images=settled.moved)

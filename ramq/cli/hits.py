@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
-    # Only searches for text and regions in pictures have columns with them, and only pages with duplicates one with these.
+    # Only what is there has a column: text and regions that a search is about, and duplicates.
     found = {"text": _read_in, "regions": _regions_in, "duplicates": _duplicates_of}
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(

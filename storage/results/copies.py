@@ -50,8 +50,8 @@ _ALL = f"""
 """  # noqa: S608  (constants)
 
 _GROUPED = f"""
-    SELECT content.hash, count(*) AS n, min(content.image_id) AS first FROM content {{of_archive}} WHERE {_THERE} GROUP BY content.hash
-    HAVING count(*) > 1
+    SELECT content.hash, count(*) AS n, min(content.image_id) AS first FROM content {{of_archive}} WHERE {_THERE}
+    GROUP BY content.hash HAVING count(*) > 1
 """  # noqa: S608  (constants)
 _OF_ARCHIVE = "JOIN image ON image.id = content.image_id AND image.archive_id = :archive_id"
 
@@ -161,9 +161,7 @@ def same_as(session: Session, image_id: int) -> NDArray[np.int64]:
     return np.array(found.all(), dtype=np.int64)
 
 
-def groups(
-    session: Session, *, archive_id: int | None, after: tuple[int, int] | None, limit: int
-) -> list[CopyGroup]:
+def groups(session: Session, *, archive_id: int | None, after: tuple[int, int] | None, limit: int) -> list[CopyGroup]:
     """Return groups, those with the most images first.
 
     Args:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-AT_ONCE = 200
-"""Moves in one transaction. Workers that write these images wait for it."""
+AT_ONCE = 500
+"""Moves in one transaction, and hashes that are looked at in one. Workers that write these images wait for it."""
 
 _FILE_NAME = "regexp_replace(image.key, '^.*/', '')"
 
@@ -35,53 +35,66 @@ _WAS_SPOKEN_OF = """(
 
 _WAITS = "image.id IN (SELECT unnest(image_ids) FROM shard WHERE shard.state IN ('ready', 'leased'))"
 
+_GONE = """
+    image.archive_id = :archive_id AND image.missing_since IS NOT NULL AND image.version IN (content.version, :missing)
+"""
+
+# Images with the same bytes are looked at together, so hashes are taken in order.
+_HASHES = f"""
+    SELECT DISTINCT content.hash FROM image JOIN content ON content.image_id = image.id
+    WHERE {_GONE} AND content.hash > :after
+      AND EXISTS (SELECT FROM content AS other JOIN image AS there ON there.id = other.image_id
+                  WHERE other.hash = content.hash AND there.archive_id = :archive_id AND there.missing_since IS NULL)
+    ORDER BY content.hash LIMIT :limit
+"""  # noqa: S608  (constants)
+
 # An image that is gone was last there at the end of the last complete listing of its place before it was missed, or
 # when it was listed itself. What was listed after that is new.
 _CANDIDATES = f"""
-    CREATE TEMP TABLE move_candidate ON COMMIT DROP AS
     WITH listing AS MATERIALIZED (
         SELECT trim(both '/' FROM prefix) AS prefix, listed_all_at FROM job
         WHERE archive_id = :archive_id AND stage = 'recognition' AND listed_all_at IS NOT NULL
           AND manifest_version IS NULL AND from_generation_id IS NULL AND query IS NULL
-    ), gone AS MATERIALIZED (
+    ), candidate AS (
         SELECT image.id, content.hash, image.key, {_FILE_NAME} AS file_name, {_WAS_SPOKEN_OF} AS was_spoken_of,
             greatest(image.listed_at, (
                 SELECT max(listed_all_at) FROM listing WHERE listed_all_at < image.missing_since
-                AND (prefix = '' OR image.key = prefix OR starts_with(image.key, prefix || '/')))) AS seen_at
-        FROM image JOIN content ON content.image_id = image.id
-        WHERE image.archive_id = :archive_id AND image.missing_since IS NOT NULL
-          AND image.version IN (content.version, :missing)
-          AND EXISTS (SELECT FROM content AS other JOIN image AS there ON there.id = other.image_id
-                      WHERE other.hash = content.hash AND there.archive_id = :archive_id
-                      AND there.missing_since IS NULL)
-    )
-    SELECT id, hash, key, file_name, was_spoken_of, seen_at, NULL::timestamptz AS listed_at FROM gone
-    UNION ALL
-    SELECT image.id, content.hash, image.key, {_FILE_NAME}, {_WAS_SPOKEN_OF}, NULL, image.listed_at
-    FROM image JOIN content ON content.image_id = image.id
-    WHERE content.hash IN (SELECT hash FROM gone) AND image.archive_id = :archive_id AND image.missing_since IS NULL
-      AND image.version = content.version AND NOT {_WAITS}
-"""  # noqa: S608  (constants)
+                AND (prefix = '' OR image.key = prefix OR starts_with(image.key, prefix || '/')))) AS seen_at,
+            CAST(NULL AS timestamptz) AS listed_at
+        FROM content JOIN image ON image.id = content.image_id WHERE content.hash = ANY(:hashes) AND {_GONE}
+        UNION ALL
+        SELECT image.id, content.hash, image.key, {_FILE_NAME}, {_WAS_SPOKEN_OF}, NULL, image.listed_at
+        FROM content JOIN image ON image.id = content.image_id
+        WHERE content.hash = ANY(:hashes) AND image.archive_id = :archive_id AND image.missing_since IS NULL
+          AND image.version = content.version AND NOT {_WAITS}
+    ), dated AS MATERIALIZED (
+        SELECT *, min(seen_at) OVER (PARTITION BY hash) AS first_seen_at FROM candidate
+    )"""  # noqa: S608  (constants)
 
 # The first gone image with the first new one, and so on: in the order of keys, if there are several of the same bytes.
-_PAIRS = """
-    WITH gone AS (
-        SELECT id, hash, {file_name} AS file_name, was_spoken_of, seen_at,
+_PAIRS = """, gone AS (
+        SELECT id, hash, {file_name} AS name, was_spoken_of, seen_at,
             row_number() OVER (PARTITION BY hash, {file_name} ORDER BY {first} key) AS place
-        FROM move_candidate WHERE seen_at IS NOT NULL AND ({gone})
+        FROM dated WHERE seen_at IS NOT NULL AND ({gone})
     ), fresh AS (
-        SELECT id, hash, {file_name} AS file_name, was_spoken_of, listed_at,
+        SELECT id, hash, {file_name} AS name, was_spoken_of, listed_at,
             row_number() OVER (PARTITION BY hash, {file_name} ORDER BY key) AS place
-        FROM move_candidate WHERE listed_at IS NOT NULL AND ({fresh})
+        FROM dated WHERE listed_at IS NOT NULL AND ({fresh})
     )
-    SELECT gone.id AS kept, fresh.id AS fresh FROM gone JOIN fresh USING (hash, file_name, place)
+    SELECT gone.id AS kept, fresh.id AS fresh FROM gone JOIN fresh USING (hash, name, place)
     WHERE {both} ORDER BY gone.id LIMIT :limit
 """
-_IS_NEW = "listed_at > (SELECT min(seen_at) FROM move_candidate AS one WHERE one.hash = move_candidate.hash)"
+_IS_NEW = "listed_at > first_seen_at"
 _WAYS = (
     # A file that appeared after the other one was last seen: with the same name, then with any.
     {"file_name": "file_name", "first": "", "gone": "true", "fresh": _IS_NEW, "both": "listed_at > seen_at"},
-    {"file_name": "''", "first": "was_spoken_of DESC,", "gone": "true", "fresh": _IS_NEW, "both": "listed_at > seen_at"},
+    {
+        "file_name": "''",
+        "first": "was_spoken_of DESC,",
+        "gone": "true",
+        "fresh": _IS_NEW,
+        "both": "listed_at > seen_at",
+    },
     # A file that may have been there before: what people said of the picture goes to it if nothing was said of it.
     {"file_name": "''", "first": "", "gone": "was_spoken_of", "fresh": "NOT was_spoken_of", "both": "true"},
 )
@@ -110,25 +123,37 @@ class Move:
     fresh: int
 
 
-def settle(session: Session, archive_id: int, job_ids: Sequence[int] = ()) -> int:
-    """Let some images of an archive continue where their files are now. Return how many; 0: none was moved.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many images were moved, and where to go on; None: there is nothing left to look at."""
 
-    Call it again until it returns 0. Doing it twice changes nothing. New images that wait in a shard of any job are
+    moved: int
+    after: bytes | None
+
+
+def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after: bytes = b"") -> Settled:
+    """Let some images of an archive continue where their files are now.
+
+    Call it again until nothing is left. Doing it twice changes nothing. New images that wait in a shard of any job are
     left for the end of that job.
 
     Args:
         session: a transaction.
         archive_id: the archive, which was listed completely.
         job_ids: jobs whose reports name the images that are erased here. They get the others instead.
+        after: where the last call said to go on; empty: at the beginning.
     """
-    missing = text("SELECT id FROM image WHERE archive_id = :id AND missing_since IS NOT NULL")
     # In the order in which a deletion locks.
     teachings.lock(session)
     archives.lock(session, [archive_id])
-    contents.note_recorded(session, session.scalars(missing, {"id": archive_id}).all())
-    moves = _found(session, archive_id)
+    if not after:
+        missing = text("SELECT id FROM image WHERE archive_id = :id AND missing_since IS NOT NULL")
+        contents.note_recorded(session, session.scalars(missing, {"id": archive_id}).all())
+    values = {"archive_id": archive_id, "missing": MISSING_VERSION, "limit": AT_ONCE}
+    hashes = session.scalars(text(_HASHES), {**values, "after": after}).all()
+    moves = _found(session, {**values, "hashes": hashes}) if hashes else []
     if not moves:
-        return 0
+        return Settled(0, hashes[-1] if len(hashes) == AT_ONCE else None)
     pairs = {"kept": [move.kept for move in moves], "fresh": [move.fresh for move in moves]}
     every = sorted(pairs["kept"] + pairs["fresh"])
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": every})
@@ -155,14 +180,12 @@ def settle(session: Session, archive_id: int, job_ids: Sequence[int] = ()) -> in
     new_id = {move.fresh: move.kept for move in moves}
     _count_again(session, {new_id[one] for one in (*located, *was_said)}, {new_id[one] for one in (*read, *was_said)})
     vectors.touch(session, sorted(pairs["kept"]))
-    return len(moves)
+    return Settled(len(moves), after)
 
 
-def _found(session: Session, archive_id: int) -> list[Move]:
-    session.execute(text("DROP TABLE IF EXISTS move_candidate"))
-    session.execute(text(_CANDIDATES), {"archive_id": archive_id, "missing": MISSING_VERSION})
+def _found(session: Session, values: dict[str, object]) -> list[Move]:
     for way in _WAYS:
-        rows = session.execute(text(_PAIRS.format(**way)), {"limit": AT_ONCE}).all()
+        rows = session.execute(text(_CANDIDATES + _PAIRS.format(**way)), values).all()
         if rows:
             return [Move(row.kept, row.fresh) for row in rows]
     return []

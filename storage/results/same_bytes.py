@@ -27,7 +27,7 @@ _HAS_FEATURES = """(%(features)s IN ('none', 'auto') OR EXISTS (
 _CANDIDATES = f"""
     SELECT content.image_id FROM content WHERE content.hash = wanted.hash
     ORDER BY content.hash, content.image_id LIMIT {_LOOKED_AT}
-"""
+"""  # noqa: S608  (constants)
 
 
 def _records(candidates: str, generation_id: int) -> str:

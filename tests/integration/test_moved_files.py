@@ -55,7 +55,9 @@ def read(photos: Photos, image_id: int, *words: str) -> None:
         number = generations.ensure_of_stage(session, StageSpec("text", "made up", "made up", "", ""))
         version = session.scalar(text("SELECT version FROM image WHERE id = :id"), {"id": image_id})
         lines = [FoundLine(word, 0.9, LINE) for word in words]
-        readings.write_readings(session, [ReadingRow(image_id, version, lines, is_cut=False)], Provenance(1, number, ""))
+        readings.write_readings(
+            session, [ReadingRow(image_id, version, lines, is_cut=False)], Provenance(1, number, "")
+        )
 
 
 def in_a_dataset(photos: Photos, *image_ids: int) -> None:
@@ -148,7 +150,10 @@ def test_searches_find_a_moved_image_under_its_new_key_and_the_other_one_nowhere
             builder.publish_new(1)
         for query in ("", '"tag 3"', "count:cat>=1", "read:harbour"):
             page = services.search.page(services.search.read(SearchQuery(), query))
-            assert ("e.png" in [hit.key for hit in page.items], "a.png" in [hit.key for hit in page.items]) == (True, False)
+            assert ("e.png" in [hit.key for hit in page.items], "a.png" in [hit.key for hit in page.items]) == (
+                True,
+                False,
+            )
         assert services.search.page(SearchQuery()).total == 3
     report = services.jobs.report(2)
     assert (report.lines, report.erased, report.done, report.skipped) == (3, 0, 1, 2)
@@ -164,7 +169,9 @@ def test_a_folder_that_was_renamed_keeps_all_its_images(photos: Photos) -> None:
     move(photos, "old", "new")
     assert photos.run().copied == 9
     after = photos.ids()
-    assert {key.replace("new/", "old/"): image_id for key, image_id in after.items() if key.startswith("new/")} == before
+    assert {
+        key.replace("new/", "old/"): image_id for key, image_id in after.items() if key.startswith("new/")
+    } == before
     assert photos.missing() == []
 
 
@@ -263,13 +270,11 @@ def test_one_file_that_became_several_continues_at_the_first_key(photos: Photos)
     assert said(photos, image_id) == before
 
 
-def test_what_was_said_of_the_new_image_meanwhile_is_kept_too(
-    photos: Photos, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_said_of_the_new_image_meanwhile_is_kept_too(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     image_id = photos.ids()["a.png"]
     before = say_everything(photos, image_id)
     move(photos, "a.png", "e.png")
-    monkeypatch.setattr(moves, "settle", lambda *_: 0)
+    monkeypatch.setattr(moves, "settle", lambda *_: moves.Settled(0, None))
     photos.run()
     fresh = photos.ids()["e.png"]
     services = photos.services
@@ -284,7 +289,8 @@ def test_what_was_said_of_the_new_image_meanwhile_is_kept_too(
     )
     photos.rows(
         "INSERT INTO head (vocabulary_id, tag_id, method, weights, own, bias, yes, no, report, said_by) "
-        "SELECT id, 1, 'head', '', 0, 0, ARRAY[9, :fresh, :kept], ARRAY[:fresh], '{}', 'bob' FROM vocabulary RETURNING 1",
+        "SELECT id, 1, 'head', '', 0, 0, CAST(ARRAY[9, :fresh, :kept] AS bigint[]), CAST(ARRAY[:fresh] AS bigint[]), "
+        "'{}', 'bob' FROM vocabulary RETURNING 1",
         fresh=fresh,
         kept=image_id,
     )
@@ -316,7 +322,7 @@ def test_a_worker_that_dies_between_two_steps_leaves_the_rest_to_the_next(
     monkeypatch.setattr(moves, "AT_ONCE", 2)
     settle, calls = moves.settle, []
 
-    def dies(*args: Any) -> int:
+    def dies(*args: Any) -> moves.Settled:
         calls.append(None)
         moved = settle(*args)
         if len(calls) == 2:
@@ -335,14 +341,12 @@ def test_a_worker_that_dies_between_two_steps_leaves_the_rest_to_the_next(
     assert photos.missing() == []
 
 
-def test_two_workers_that_end_a_job_at_once_move_nothing_twice(
-    photos: Photos, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers_that_end_a_job_at_once_move_nothing_twice(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     image_id = photos.ids()["a.png"]
     move(photos, "a.png", "e.png")
     services, settle, seen = photos.services, moves.settle, []
 
-    def while_another_one_ends_it_too(*args: Any) -> int:
+    def while_another_one_ends_it_too(*args: Any) -> moves.Settled:
         moved = settle(*args)
         if not seen:
             seen.append(None)
@@ -353,7 +357,7 @@ def test_two_workers_that_end_a_job_at_once_move_nothing_twice(
     assert photos.run().state == "done"
     assert (photos.ids()["e.png"], photos.missing(), len(seen)) == (image_id, [], 1)
     with unit_of_work(services.engine) as session:
-        assert settle(session, 1) == 0
+        assert settle(session, 1).moved == 0
         assert jobs.next_for_moves(session) is None
 
 

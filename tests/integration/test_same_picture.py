@@ -50,7 +50,9 @@ def test_a_touched_file_keeps_its_record_and_is_not_recognised_again(photos: Pho
     job = photos.run(caption=False)
     assert (job.done, job.copied, job.skipped, photos.asked) == (1, 1, 2, 0)
     assert photos.record(photos.ids()["a.png"]) == before
-    assert photos.rows("SELECT FROM record JOIN image ON image.id = image_id WHERE record.version <> image.version") == []
+    assert (
+        photos.rows("SELECT FROM record JOIN image ON image.id = image_id WHERE record.version <> image.version") == []
+    )
     assert photos.run(caption=False).skipped == 3
 
 
@@ -72,8 +74,10 @@ def test_the_caption_of_another_captioner_is_not_taken_over(photos: Photos) -> N
     assert (job.done, job.copied) == (4, 0)
     shutil.copy(photos.root / "a.png", photos.root / "y.png")
     assert photos.run(caption=True).copied == 1
-    captions = photos.rows("SELECT DISTINCT caption, captioner FROM record JOIN image ON image.id = image_id "
-                           "WHERE key IN ('a.png', 'y.png', 'z.png')")
+    captions = photos.rows(
+        "SELECT DISTINCT caption, captioner FROM record JOIN image ON image.id = image_id "
+        "WHERE key IN ('a.png', 'y.png', 'z.png')"
+    )
     assert [row.captioner for row in captions] == ["template"]
 
 
@@ -147,7 +151,8 @@ def test_a_record_that_is_deleted_meanwhile_was_taken_over_by_value(
 def test_features_that_a_job_asks_for_are_shared_with_the_copy(photos: Photos) -> None:
     """The rows of both are in one file, which is written again when the first one is deleted."""
     photos.scalar(
-        "INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes) VALUES (1, 'pooled', 'x', 3, 9) RETURNING id"
+        """INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes) VALUES (1, 'pooled', 'x', 3, 9)
+           RETURNING id"""
     )
     photos.scalar(
         """INSERT INTO feature (image_id, generation_id, file_id, position, version)
@@ -163,8 +168,13 @@ def test_hashes_of_images_recorded_before_come_with_the_next_listing(photos: Pho
     photos.scalar("DELETE FROM content RETURNING image_id")
     job = photos.run(caption=False)
     assert (job.skipped, photos.asked) == (3, 0)
-    assert photos.scalar("SELECT count(*) FROM content JOIN record ON record.image_id = content.image_id "
-                         "AND hash = substring(sha256 FOR 16)") == 3
+    assert (
+        photos.scalar(
+            "SELECT count(*) FROM content JOIN record ON record.image_id = content.image_id "
+            "AND hash = substring(sha256 FOR 16)"
+        )
+        == 3
+    )
 
 
 def test_copies_in_a_bucket_take_over_records_too(

@@ -42,7 +42,14 @@ class Steps:
         # Stages other than recognition: their models are slower, and run beside it.
         self.infer_further: Step[Work] = Step("infer", 1, FURTHER_WAITING, metrics)
         self.write: Step[Batch] = Step("write", 1, 2, metrics)
-        self._all: tuple[Step[Any], ...] = (self.fetch, self.recall, self.decode, self.infer, self.infer_further, self.write)
+        self._all: tuple[Step[Any], ...] = (
+            self.fetch,
+            self.recall,
+            self.decode,
+            self.infer,
+            self.infer_further,
+            self.write,
+        )
 
     def inbox_of(self, work: Work) -> queue.Queue[Work | None]:
         """Return the queue before the model of the work's stage."""
