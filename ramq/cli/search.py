@@ -329,7 +329,9 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {caption_of(view) or 'no caption'}" + (f"\n  number format {view.precision}" if view.precision else ""),
+        f"  {caption_of(view) or 'no caption'}"
+        + (f"\n  number format {view.precision}" if view.precision else "")
+        + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else ""),
         markup=False,
     )
     print_table(

@@ -131,6 +131,9 @@ class ImageOut(FromView):
     history: list[HistoryOut]
     corrections: list[CorrectionOut]
     vectors: list[VectorOut]
+    duplicates: int = Field(
+        default=1, description="number of images with the same bytes, this one included, whose originals are there"
+    )
 
 
 class StageOut(FromView):

@@ -149,6 +149,11 @@ def every(session: Session) -> Copies:
     return remembered(session, "images with a copy", read)
 
 
+def count(session: Session, image_id: int) -> int:
+    """Return how many images have the bytes of this one, itself included; 1: no other. Up to ``MOST_COUNTED``."""
+    return max(1, int(session.scalar(text(f"SELECT {COUNT_OF.format(image_id=':id')}"), {"id": image_id}) or 0))
+
+
 def same_as(session: Session, image_id: int) -> NDArray[np.int64]:
     """Return the images with the bytes of this one, itself included: ids, ascending. Empty if they are not known."""
     found = session.scalars(

@@ -96,7 +96,7 @@ class ImageView:
 
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
     removed tags that the caption of a model names. ``precision`` is the number format behind the tags, one of
-    ``PRECISIONS``; None: not recorded.
+    ``PRECISIONS``; None: not recorded. ``duplicates`` is how many images have the same bytes, this one included.
     """
 
     image_id: int
@@ -121,6 +121,7 @@ class ImageView:
     has_denied_tags: bool = False
     vectors: list[VectorView] = field(default_factory=list)
     caption_contradicts: tuple[str, ...] = ()
+    duplicates: int = 1
 
     @property
     def removed(self) -> list[str]:
