@@ -57,7 +57,7 @@ def keys(services: Services, q: str = "", **more: Any) -> list[str]:
 def test_hits_say_of_how_many_images_with_the_same_bytes_they_are_one(photos: Photos) -> None:
     for is_published in (False, True):
         if is_published:
-            make_builder(photos.services.engine, photos.services.settings).publish_new(1)
+            make_builder(photos.services.settings, photos.services.engine).publish_new(1)
         hits = photos.services.search.page(SearchQuery(limit=50)).items
         assert {hit.key: hit.duplicates for hit in hits} == {
             **dict.fromkeys(("a.png", "b.png", "c.png", "z.png"), 4),
@@ -82,7 +82,7 @@ def test_folded_hits_have_one_of_each_group_that_matches(photos: Photos) -> None
     services = photos.services
     for is_published in (False, True):
         if is_published:
-            make_builder(services.engine, services.settings).publish_new(1)
+            make_builder(services.settings, services.engine).publish_new(1)
         assert keys(services, fold=True) == ["a.png", "d.png", "f.png"]
         assert keys(services, "-prefix:a -prefix:d", fold=True) == ["b.png", "e.png", "f.png"]
         assert keys(services, fold=True, archive="2") == ["z.png"]

@@ -141,7 +141,7 @@ def test_a_renamed_file_keeps_its_image_and_everything_that_people_said_of_it(ph
 def test_searches_find_a_moved_image_under_its_new_key_and_the_other_one_nowhere(photos: Photos) -> None:
     services, image_id = photos.services, photos.ids()["a.png"]
     say_everything(photos, image_id)
-    builder = make_builder(services.engine, services.settings)
+    builder = make_builder(services.settings, services.engine)
     builder.publish_new(1)
     move(photos, "a.png", "e.png")
     photos.run()
@@ -281,6 +281,7 @@ def test_what_was_said_of_the_new_image_meanwhile_is_kept_too(photos: Photos, mo
     services.corrections.tag([fresh], add=["tag 4", "tag 7"], by="bob")
     read(photos, fresh, "seagull")
     services.readings.correct(fresh, rectangle(0.6, 0.6, 0.9, 0.7), "pier", "bob")
+    crop_archive.locate(services, fresh, "ball")
     services.regions.correct(fresh, "bird", (0.6, 0.6, 0.9, 0.9), is_there=True, said_by="bob")
     photos.scalar("UPDATE dataset_version SET number = 1 RETURNING 1")
     photos.rows(
@@ -308,6 +309,9 @@ def test_what_was_said_of_the_new_image_meanwhile_is_kept_too(photos: Photos, mo
     assert photos.rows("SELECT FROM image WHERE id = :id", id=fresh) == []
     lines = services.readings.get(image_id).lines
     assert {line.text for line in lines} == {"harbour", "pier"}
+    assert {region.tag for region in services.regions.get(image_id).regions} == {"ball", "cat", "bird"}
+    counted = services.search.page(services.search.read(SearchQuery(), "count:bird>=1"))
+    assert [hit.image_id for hit in counted.items] == [image_id]
     assert photos.scalar("SELECT words @@ 'pier'::tsquery FROM reading_index WHERE image_id = :id", id=image_id)
 
 

@@ -63,7 +63,7 @@ def test_a_copied_file_takes_over_the_record_and_everything_in_it(photos: Photos
     assert (job.done, job.copied, job.skipped, photos.asked) == (2, 1, 3, 1)
     ids = photos.ids()
     assert photos.record(ids["z.png"]) == photos.record(ids["a.png"])
-    make_builder(photos.services.engine, photos.services.settings).publish_new(1)
+    make_builder(photos.services.settings, photos.services.engine).publish_new(1)
     hits = photos.services.search.page(SearchQuery(like=ids["a.png"], limit=1)).items
     assert [hit.image_id for hit in hits] == [ids["z.png"]]
 

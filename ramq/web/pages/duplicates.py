@@ -24,7 +24,8 @@ def show_duplicates(
     cursor: Cursor = None,
 ) -> HTMLResponse:
     """Show groups of images with the same bytes, those with the most images first."""
-    page, problem = Page[CopyGroup]([]), None
+    page: Page[CopyGroup] = Page([])
+    problem = None
     try:
         page = services.duplicates.page(archive, limit=GROUPS_PER_SCREEN, cursor=cursor)
     except UsageError as error:
