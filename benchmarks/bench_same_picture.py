@@ -31,6 +31,7 @@ from storage import migrate
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.results import contents, copies, same_bytes
 from storage.results.contents import ReadBytes
+from storage.results.same_bytes import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def look_up(engine: Engine, generation_id: int, rows: int) -> dict[str, Any]:
             for image_id in range(first, first + count)
         }
         with unit_of_work(engine) as session:
-            found = same_bytes.find(session, generation_id, "template", "auto", wanted)
+            found = same_bytes.find(session, Wanted(generation_id, "template", "pooled", needs_features=False), wanted)
         assert bool(found) == is_known
 
     return {

@@ -297,9 +297,8 @@ class Planner:
                 n_listed = len(listed)
             size, to_do = self._shard_size, set(pending)
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
-            skipped = [i for i in listed if i not in to_do]
-            contents.note_recorded(session, skipped)
-            listings.add_skipped(session, listing.job_id, skipped)
+            contents.note_recorded(session, listed)
+            listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
             listings.advance(
                 session,
                 listing.job_id,

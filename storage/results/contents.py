@@ -38,12 +38,10 @@ _NOTE = """
 
 _FROM_RECORDS = """
     INSERT INTO content (image_id, version, hash)
-    SELECT DISTINCT ON (image.id) image.id, image.version, substring(record.sha256 FOR {bytes:d})
-    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN image USING (id)
-    JOIN record ON record.image_id = image.id AND record.sha256 IS NOT NULL
-        AND record.version = image.version
-    WHERE NOT EXISTS (SELECT FROM content WHERE content.image_id = image.id)
-    ORDER BY image.id, record.recorded_at DESC
+    SELECT DISTINCT ON (image_id) image_id, version, substring(sha256 FOR {bytes:d})
+    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN record ON image_id = wanted.id
+    WHERE sha256 IS NOT NULL AND NOT EXISTS (SELECT FROM content WHERE content.image_id = wanted.id)
+    ORDER BY image_id, recorded_at DESC
     ON CONFLICT (image_id) DO NOTHING
 """
 

@@ -296,16 +296,12 @@ class DyingFile:
 
 
 def dying_files(session: Session, dead_share: float) -> list[DyingFile]:
-    """Return the files in which more than this share of the rows has no owner.
-
-    Also replaced files that still have rows: an image may have taken over one while the file was written again.
-    """
+    """Return the files in which more than this share of the rows has no owner."""
     rows = session.execute(
         text(
             """
             SELECT file.id, file.generation_id, file.kind, file.name FROM feature_file AS file
-            WHERE (file.retired_at IS NULL OR EXISTS (SELECT FROM feature WHERE feature.file_id = file.id))
-                AND file.rows * (1 - CAST(:dead_share AS float8)) >
+            WHERE file.retired_at IS NULL AND file.rows * (1 - CAST(:dead_share AS float8)) >
                 (SELECT count(*) FROM feature WHERE feature.file_id = file.id) ORDER BY file.id
             """
         ),

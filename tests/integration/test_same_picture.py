@@ -7,10 +7,14 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from ramq.services.index import make_builder
-from storage.results import same_bytes
+from storage.database import unit_of_work
+from storage.index.feature_files import FeatureFiles
+from storage.index.file_storage import open_storage
+from storage.results import features, same_bytes
 from storage.search.views import SearchQuery
 from tests import crop_archive
 from tests.same_picture import Photos, picture
@@ -148,20 +152,25 @@ def test_a_record_that_is_deleted_meanwhile_was_taken_over_by_value(
     assert photos.rows("SELECT FROM content WHERE image_id = :id", id=ids["a.png"]) == []
 
 
-def test_features_that_a_job_asks_for_are_shared_with_the_copy(photos: Photos) -> None:
-    """The rows of both are in one file, which is written again when the first one is deleted."""
-    photos.scalar(
-        """INSERT INTO feature_file (generation_id, kind, name, rows, size_bytes) VALUES (1, 'pooled', 'x', 3, 9)
-           RETURNING id"""
-    )
-    photos.scalar(
-        """INSERT INTO feature (image_id, generation_id, file_id, position, version)
-           SELECT id, 1, (SELECT id FROM feature_file), 2, version FROM image WHERE key = 'a.png' RETURNING image_id"""
-    )
+def test_stored_features_are_copied_into_a_file_of_their_own(photos: Photos) -> None:
+    """Nothing of a deleted image may stay because a copy needs it."""
+    services = photos.services
+    files = FeatureFiles(open_storage(services.settings.index_location))
+    rows = np.arange(6, dtype=np.float16).reshape(3, 2)
+    written = files.write(1, "pooled", rows)
+    with unit_of_work(services.engine) as session:
+        first = photos.ids()["a.png"]
+        version = photos.scalar("SELECT version FROM image WHERE id = :id", id=first)
+        features.link(session, 1, written, {first: (2, version)})
     shutil.copy(photos.root / "a.png", photos.root / "z.png")
-    photos.run(caption=False)
-    shared = photos.rows("SELECT key, position, file_id FROM feature JOIN image ON image.id = image_id ORDER BY key")
-    assert [(row.key, row.position) for row in shared] == [("a.png", 2), ("z.png", 2)]
+    assert photos.run(caption=False).copied == 1
+    kept = photos.rows(
+        """SELECT file.name, file.kind, position FROM feature JOIN feature_file AS file ON file.id = file_id
+           WHERE image_id = :id""",
+        id=photos.ids()["z.png"],
+    )
+    assert [(row.kind, row.name == written.name) for row in kept] == [("pooled", False)]
+    assert files.row(kept[0].name, kept[0].position).tolist() == [4, 5]
 
 
 def test_hashes_of_images_recorded_before_come_with_the_next_listing(photos: Photos) -> None:
@@ -175,6 +184,18 @@ def test_hashes_of_images_recorded_before_come_with_the_next_listing(photos: Pho
         )
         == 3
     )
+
+
+def test_a_file_that_was_touched_before_there_were_hashes_keeps_everything_too(photos: Photos) -> None:
+    image_id = photos.ids()["a.png"]
+    crop_archive.locate(photos.services, image_id, "dog")
+    photos.scalar("DELETE FROM content RETURNING image_id")
+    os.utime(photos.root / "a.png", (1_000_000_000, 1_000_000_000))
+    assert photos.run(caption=False).copied == 1
+    versions = photos.rows(
+        "SELECT image.version, l.version AS located FROM image JOIN localization AS l ON l.image_id = id"
+    )
+    assert [row.version == row.located for row in versions] == [True]
 
 
 def test_copies_in_a_bucket_take_over_records_too(

@@ -83,7 +83,7 @@ class Pipeline:
     def __enter__(self) -> Self:
         steps = self.steps
         steps.fetch.start(self._fetch, self._fail)
-        steps.recall.start(Recall(self._engine, steps, self._release).loop, self._fail)
+        steps.recall.start(Recall(self._engine, self._files, steps, self._release).loop, self._fail)
         steps.decode.start(self._decode, self._fail)
         steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
         steps.infer_further.start(
@@ -235,12 +235,8 @@ class Pipeline:
 
     def _fetch_one(self, work: Work) -> None:
         if work.lease.is_store_down:
-            work.failure = ImageFailure(
-                is_transient=True,
-                code="store_unavailable",
-                about_content=False,
-                detail="postponed because other images failed",
-            )
+            detail = "postponed because other images failed"
+            work.failure = ImageFailure(is_transient=True, code="store_unavailable", about_content=False, detail=detail)
             return
         if work.lease.store is not None:
             work.reserved_bytes = self._budget.acquire(work.image.size_bytes)

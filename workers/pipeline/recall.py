@@ -9,7 +9,10 @@ import structlog
 
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
+from storage.index.manifest import DamagedError
 from storage.results import same_bytes
+from storage.results.same_bytes import Wanted
+from workers.messages import features_kept
 from workers.pipeline.work import combined
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.index.feature_files import FeatureFiles
+    from storage.ledger.claims import ClaimedShard
+    from storage.results.same_bytes import SameBytes
     from workers.pipeline.steps import Steps
     from workers.pipeline.work import Work
 
@@ -32,12 +38,14 @@ class Recall:
 
     Args:
         engine: the database.
+        files: the stored features.
         steps: its queues.
         release: returns the bytes of an image that is not decoded.
     """
 
-    def __init__(self, engine: Engine, steps: Steps, release: Callable[[Work], None]) -> None:
+    def __init__(self, engine: Engine, files: FeatureFiles, steps: Steps, release: Callable[[Work], None]) -> None:
         self._engine = engine
+        self._files = files
         self._steps = steps
         self._release = release
 
@@ -53,20 +61,29 @@ class Recall:
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Fill in ``same`` of the works whose bytes have a record that is what their job asks for."""
-        alike: defaultdict[tuple[int, str, str], dict[int, Work]] = defaultdict(dict)
+        alike: defaultdict[Wanted, dict[int, Work]] = defaultdict(dict)
         for work in (each for found in works for each in found.together):
-            shard = work.lease.shard
             if work.sha256 is not None and not work.lease.is_further and not work.lease.is_over:
-                alike[shard.generation_id, shard.captioner, shard.features][work.image.id] = work
+                alike[_wanted(work.lease.shard)][work.image.id] = work
         try:
-            for (generation_id, captioner, features), read in alike.items():
-                wanted = {image_id: work.sha256 for image_id, work in read.items() if work.sha256 is not None}
+            for wanted, read in alike.items():
+                sha256s = {image_id: work.sha256 for image_id, work in read.items() if work.sha256 is not None}
                 with unit_of_work(self._engine) as session:
-                    found = same_bytes.find(session, generation_id, captioner, features, wanted)
+                    found = same_bytes.find(session, wanted, sha256s)
                 for image_id, same in found.items():
-                    read[image_id].same = same
+                    self._take_over(read[image_id], same)
         except ServiceUnavailableError as error:  # they are recognised, as if their bytes were new
             log.warning("equal bytes not looked up", error=str(error).splitlines()[0])
+
+    def _take_over(self, work: Work, same: SameBytes) -> None:
+        """Fill in ``same``, and the features of another image: each image has its own row in a file."""
+        if same.file is not None and same.position is not None and same.image_id != work.image.id:
+            try:
+                work.copied_features = self._files.row(same.file, same.position)
+            except DamagedError as error:  # it is recognised, which stores them again
+                log.warning("features of the same bytes not read", key=work.image.key, error=str(error))
+                return
+        work.same = same
 
     def _pass_on(self, work: Work) -> None:
         known = [each for each in work.together if each.same is not None]
@@ -83,6 +100,12 @@ class Recall:
             each.others, each.width, each.height = [], same.width, same.height
             each.caption, each.captioner, each.precision = same.caption, same.captioner, same.precision
             self._steps.inbox_of(each).put(each)
+
+
+def _wanted(shard: ClaimedShard) -> Wanted:
+    kind = features_kept(shard.model, shard.features)
+    needs_features = kind != "none" and shard.features != "auto"
+    return Wanted(shard.generation_id, shard.captioner, kind, needs_features)
 
 
 def _waiting(inbox: queue.Queue[Work | None], most: int) -> list[Work]:

@@ -72,6 +72,7 @@ class Work:
     feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, if new tags are computed from them
     body: bytes | memoryview | None = None
     same: SameBytes | None = None  # the record of an image with the same bytes, which is taken over
+    copied_features: NDArray[Any] | None = None  # those of the other image, if the job stores them
     sha256: bytes | None = None  # of the body, or of that from which the stored features are
     reserved_bytes: int = 0
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)

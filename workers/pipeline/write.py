@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psycopg import DataError, IntegrityError
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.ledger import breaker, shards
-from storage.results import contents, features, records, same_bytes
+from storage.results import contents, features, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.messages import features_kept
@@ -99,12 +99,10 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     done = [work for work in works if work.failure is None]
     failed = [work for work in works if work.failure is not None and not work.failure.is_transient]
     outcomes = bytearray(lease.outcomes)
-    stored = [work for work in done if work.prediction is not None and work.prediction.features is not None]
+    kept = {work: own for work in done if (own := _features_of(work)) is not None}
     file = None
-    if stored and how.files is not None:
-        rows = np.stack(
-            [work.prediction.features for work in stored if work.prediction and work.prediction.features is not None]
-        )
+    if kept and how.files is not None:
+        rows = np.stack(list(kept.values()))
         file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
     with unit_of_work(engine) as session:
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
@@ -124,9 +122,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         else:
             _write_recognised(session, done, existing, how, provenance)
         if file is not None:
-            at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
+            at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
-        same_bytes.copy_features(session, shard.generation_id, _feature_copies(done, existing))
         records.write_failures(session, _failures(failed, existing), provenance)
         n_copied = shard.n_copied + len(copied)
         state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds, copied=n_copied)
@@ -144,12 +141,8 @@ def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[cont
     ]
 
 
-def _feature_copies(works: Sequence[Work], existing: Mapping[int, str]) -> list[same_bytes.FeatureCopy]:
-    return [
-        same_bytes.FeatureCopy(work.image.id, work.version, work.same.image_id, work.same.version)
-        for work in works
-        if work.same is not None and work.image.id in existing
-    ]
+def _features_of(work: Work) -> NDArray[Any] | None:
+    return work.copied_features if work.prediction is None else work.prediction.features
 
 
 def _write_recognised(

@@ -1,6 +1,6 @@
 """The page of images with the same bytes."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -9,7 +9,9 @@ from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Cursor, ServicesDep, templates_
 from ramq.web.problems import problem_of
 from storage.errors import UsageError
 from storage.page import Page
-from storage.results.copies import CopyGroup
+
+if TYPE_CHECKING:
+    from storage.results.copies import CopyGroup
 
 GROUPS_PER_SCREEN = 30
 
