@@ -52,7 +52,7 @@ _FILL = (
     """INSERT INTO record (image_id, generation_id, job_id, version, tags, scores, caption, captioner, width, height,
            sha256)
        SELECT id, {generation_id}, 1, version, '{{1,2,3,4,5,6,7,8}}', '{{1,2,3,4,5,6,7,8}}', 'a caption of some words',
-           'template', 640, 480, sha256(convert_to((CASE WHEN id % 20 = 1 THEN id - 1 ELSE id END)::text, 'UTF8'))
+           'template', 640, 480, sha256(convert_to((CASE WHEN mod(id, 20) = 1 THEN id - 1 ELSE id END)::text, 'UTF8'))
        FROM image""",
     """INSERT INTO vector (image_id, generation_id, v)
        SELECT id, {generation_id}, decode(repeat('00', 1024), 'hex') FROM image""",
@@ -84,7 +84,7 @@ def look_up(engine: Engine, generation_id: int, rows: int) -> dict[str, Any]:
     def find(number: int, count: int, *, is_known: bool) -> None:
         first = (number * count * 7_919) % (rows - count) + 1
         wanted = {
-            image_id: hashlib.sha256(f"{image_id}{'' if is_known else '!'}".encode()).digest()
+            image_id: hashlib.sha256(f"{image_id - (image_id % 20 == 1)}{'' if is_known else '!'}".encode()).digest()
             for image_id in range(first, first + count)
         }
         with unit_of_work(engine) as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,24 @@ def test_two_archives_with_the_same_pictures_share_what_was_recognised(photos: P
     shutil.copytree(photos.root, tmp_path / "elsewhere")
     job = photos.run(str(tmp_path / "elsewhere"), caption=False)
     assert (job.done, job.copied, photos.asked) == (3, 3, 0)
+
+
+def test_two_workers_that_read_the_same_bytes_at_once_record_the_same(photos: Photos, tmp_path: Path) -> None:
+    for number in range(20):
+        picture(photos.root / f"new/{number}.png", 100 + number)
+    shutil.copytree(photos.root / "new", tmp_path / "elsewhere")
+    services = photos.services
+    with crop_archive.stages_worker(services) as other, ThreadPoolExecutor(2) as pool:
+        started = [services.jobs.create(str(folder), caption=False) for folder in (photos.root, tmp_path / "elsewhere")]
+        jobs = list(pool.map(crop_archive.work, [services] * 2, (photos.worker, other), started))
+    assert [(job.done, job.failed, job.pending) for job in jobs] == [(20, 0, 0), (20, 0, 0)]
+    assert photos.asked + sum(job.copied for job in jobs) == 40
+    different = photos.rows(
+        """SELECT count(*) FROM record JOIN vector USING (image_id, generation_id)
+           GROUP BY sha256 HAVING count(DISTINCT (tags, scores, v)) > 1"""
+    )
+    assert different == []
+    assert photos.scalar("SELECT count(*) FROM content") == 43
 
 
 def test_a_record_that_is_deleted_meanwhile_was_taken_over_by_value(
