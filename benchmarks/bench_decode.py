@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from benchmarks import decode_transport
-from benchmarks.decode_ways import MAX_PIXELS, full, rougher, ways
+from benchmarks.decode_ways import MAX_PIXELS, full, ours, rougher, ways
 from benchmarks.memory import extra_bytes
 from benchmarks.report import begin, options, save
 from ram_core.recognition import assigned_tags
@@ -96,7 +96,11 @@ def measure_formats(folder: Path, megapixels: list[str]) -> list[dict[str, Any]]
 
 def _file(path: Path, size: int, rounds: int) -> list[dict[str, Any]]:
     body, found = path.read_bytes(), ways(path.name.partition("-")[0])
-    wanted = full(body, size).astype(np.int16) if found else None
+    try:
+        wanted = full(body, size).astype(np.int16) if found else None
+    except Exception as error:  # noqa: BLE001  (HEIC of 48 megapixels exceeds a limit of its library)
+        print(f"{path.name}: {error}")
+        return []
     peak, taken, differences = {}, {}, {}
     for name, way in list(found.items()):
         kept: list[NDArray[np.uint8]] = []
@@ -168,8 +172,7 @@ def measure_tags() -> dict[str, Any]:
                 buffer = io.BytesIO()
                 image.convert("RGB").save(buffer, "JPEG", quality=92)
                 bodies.append(buffer.getvalue())
-    kept = {name: way for name, way in ways("jpeg420").items() if name not in {"full", "before"}}
-    kept["at 1.5 times"] = rougher(1.5)
+    kept = {"ours": ours, "at 1.5 times": rougher(1.5), "at 1 times": rougher(1)}
     wanted = [full(body, size) for body in bodies]
     told = [_tags(model, pixels) for pixels in wanted]
     found = {}
@@ -189,7 +192,7 @@ def measure_tags() -> dict[str, Any]:
 
 def _tags(model: Any, pixels: NDArray[np.uint8]) -> set[int]:
     [prediction] = model.predict(pixels[None])
-    return {tag.tag_id for tag in assigned_tags(prediction, model.vocabulary)}
+    return {tag.id for tag in assigned_tags(prediction, model.vocabulary)}
 
 
 def run(chosen: argparse.Namespace) -> None:

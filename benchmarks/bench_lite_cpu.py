@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import statistics
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,19 +23,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 from PIL import Image
 
 from benchmarks.lite_engines import engines
 from benchmarks.report import begin, options, write
+from benchmarks.worker_rate import ROOT, run_worker
 from ram_core.lite.model import PREPROCESSING, load_lite
 from ramq.demo_photos import fetched_photographs, installed_photographs
-from ramq.embedded.process import spawn
 from ramq.settings import Settings
 from storage.migrate import upgrade
 from tests.services.breakable import breakable_services
-from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
+from tests.services.fleet import client_services, running_fleet
 from tests.services.postgres import PostgresServer
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.write import quantise
@@ -50,17 +47,13 @@ if TYPE_CHECKING:
 
     from ram_core.lite.model import Lite
     from ram_core.recognition import Prediction
-    from ramq.wiring import Services
-    from tests.services.fleet import Fleet
 
 Results = dict[str, list[dict[str, float]]]
 
-ROOT = Path(__file__).parent.parent
 PIXELS = 2_000_000
 NOISE = 3.0
 """Standard deviation of the noise, in levels of 255. Without it, scaled photographs are smoother than a camera's."""
 BATCH = 32
-LIMIT_SECONDS = 600.0
 
 
 def make_pictures(folder: Path) -> None:
@@ -185,56 +178,6 @@ def plain_lite() -> Lite:
 
     with patch("ram_core.lite.network.fused", lambda network: network):
         return load_lite(device=torch.device("cpu"))
-
-
-def run_worker(services: Services, fleet: Fleet, checkout: Path, sources: tuple[Path, Path]) -> dict[str, float]:
-    """Let one worker of a checkout archive a folder, after a warm-up; return rates, and who used the cores."""
-    process = spawn(
-        [sys.executable, "-m", "ramq.cli.main", "worker"],
-        cwd=checkout,
-        log=fleet.folder / "worker.log",
-        stop_signal=signal.SIGKILL,
-        env={**fleet.environment, "PYTHONPATH": str(checkout)},
-    )
-    fleet.processes.append(process)
-    started = time.monotonic()
-    first = services.jobs.create(str(sources[0]))
-    wait_for(services, first.id, fleet, lambda view: view.is_over, timeout=LIMIT_SECONDS)
-    ready = time.monotonic() - started
-    worker = psutil.Process(process.pid)
-    before, idle, began = _on_cores(worker), psutil.cpu_times(), time.monotonic()
-    job = services.jobs.create(str(sources[1]))
-    view = wait_for(services, job.id, fleet, lambda view: view.is_over, timeout=LIMIT_SECONDS)
-    seconds = time.monotonic() - began
-    after, later = _on_cores(worker), psutil.cpu_times()
-    assert not view.failed
-    check_counters(services, view.id)
-    fleet.kill(process)
-    everything = sum(later[:3]) - sum(idle[:3])
-    milliseconds = {
-        name: round(1000 * spent / view.done, 2)
-        for name, spent in (
-            ("worker", after[0] - before[0]),
-            ("decoders", after[1] - before[1]),
-            ("services", everything - sum(after) + sum(before)),
-        )
-    }
-    stages = {stage.stage: round(stage.seconds, 2) for stage in view.stages}
-    return {
-        "images": view.done,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(view.done / seconds, 1),
-        "first_images_after_seconds": round(ready, 1),
-        **{f"core_milliseconds_an_image_{name}": spent for name, spent in milliseconds.items()},
-        **{f"seconds_{name}": spent for name, spent in stages.items()},
-    }
-
-
-def _on_cores(worker: psutil.Process) -> tuple[float, float]:
-    """Return the seconds that a worker and its decoders have used."""
-    own = worker.cpu_times()
-    children = [child.cpu_times() for child in worker.children(recursive=True)]
-    return own.user + own.system, sum(each.user + each.system for each in children)
 
 
 def ways(beside: Path | None, *, with_others: bool) -> dict[str, tuple[Path, dict[str, str]]]:

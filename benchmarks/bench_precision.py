@@ -4,7 +4,7 @@ Full-size networks on made-up weights, and photographs that Python packages and 
 
     python tests/photographs.py
     OMP_NUM_THREADS=2 python -m benchmarks.bench_precision --parts speed
-    OMP_NUM_THREADS=2 python -m benchmarks.bench_precision --parts tags --photographs 40
+    OMP_NUM_THREADS=2 python -m benchmarks.bench_precision --parts tags worker --photographs 40 --logits FILE
 
 *speed*: the straightforward transcription in float32, ours in float32, ours in bfloat16, and certified with no image
 computed again, in turns; what it takes to compute an image again; bytes that loaded weights take; a matrix product.
@@ -13,6 +13,8 @@ computed again, in turns; what it takes to compute an image again; bytes that lo
 more lie near 0.65 than of real ones, where a few of 4,585 tags are assigned. So thresholds are drawn at random, many
 times, such that a given number of tags is assigned to an image on the mean. The certified runner decides each time from
 the measured logits. Counted are images whose tags are not those of float32, and images that are computed again.
+
+*worker*: ``ramq worker`` in float32 and certified, on other photographs, with thresholds drawn as in *tags*.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from PIL import Image
 from torch import nn
 from typing_extensions import override
 
+from benchmarks import precision_worker
 from benchmarks.report import begin, options, write
 from benchmarks.straightforward import Straightforward
 from ram_core.modeling import certified
@@ -196,16 +199,21 @@ class Replay(CertifiedRunner[Any]):
         return table.gather(1, near)
 
 
+def thresholds(exact: torch.Tensor, assigned: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw (T,) thresholds at which so many tags are assigned to an image on the mean, by (N, T) logits."""
+    tags = exact.shape[1]
+    at = SPREAD * float(exact.std()) * torch.randn(tags, generator=generator)
+    return at + torch.quantile((exact - at).flatten()[:: max(1, exact.numel() // 100_000)], 1 - assigned / tags)
+
+
 def replayed(logits: Logits, assigned: float, draws: int) -> dict[str, float]:
     """Draw thresholds at which so many tags are assigned to an image on the mean, and count what happens to images."""
     exact, generator = logits["float32"], torch.Generator().manual_seed(0)
-    images, tags = exact.shape
-    spread = float(exact.std())
+    images = len(exact)
     runner = Replay(logits)  # one for all draws, as a worker is
     plain = ours = of_tags = seen = 0
     for _ in range(draws):
-        at = SPREAD * spread * torch.randn(tags, generator=generator)
-        at += torch.quantile((exact - at).flatten()[:: max(1, exact.numel() // 100_000)], 1 - assigned / tags)
+        at = thresholds(exact, assigned, generator)
         order = torch.randperm(images, generator=generator)
         found = runner._tag(order, at).logits  # noqa: SLF001
         wanted = exact[order] > at
@@ -262,11 +270,21 @@ def by_margin(logits: Logits, chosen: argparse.Namespace) -> dict[float, dict[st
     return found
 
 
+@torch.inference_mode()
+def in_process(chosen: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Measure what needs the network in this process."""
+    runner, plain = load(chosen)
+    if "speed" in chosen.parts:
+        write(chosen, f"precision-speed-{chosen.model}", report | {"speed": speed(chosen, runner, plain)})
+    if "tags" in chosen.parts:
+        write(chosen, f"precision-tags-{chosen.model}", report | {"tags": tags(chosen, runner)})
+
+
 def main() -> None:
     """Parse, measure, write."""
     parser = options(__doc__)
     parser.add_argument("--model", choices=("ram", "ram_plus", "tag2text"), default="ram_plus")
-    parser.add_argument("--parts", nargs="+", choices=("speed", "tags"), default=["speed", "tags"])
+    parser.add_argument("--parts", nargs="+", choices=("speed", "tags", "worker"), default=["speed", "tags"])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--photographs", type=int, default=40)
@@ -281,13 +299,14 @@ def main() -> None:
         threads=torch.get_num_threads(),
         instructions=[name for name in INSTRUCTIONS if name in cpu_flags()],
     )
-    with torch.inference_mode():
-        runner, plain = load(chosen)
-        report["model"] = chosen.model
-        if "speed" in chosen.parts:
-            write(chosen, f"precision-speed-{chosen.model}", report | {"speed": speed(chosen, runner, plain)})
-        if "tags" in chosen.parts:
-            write(chosen, f"precision-tags-{chosen.model}", report | {"tags": tags(chosen, runner)})
+    report["model"] = chosen.model
+    if chosen.parts != ["worker"]:
+        in_process(chosen, report)
+    if "worker" in chosen.parts:
+        exact = torch.load(chosen.logits)["float32"]
+        at = thresholds(exact, chosen.assigned[0], torch.Generator().manual_seed(0))
+        found = precision_worker.measure(("float32", "certified"), chosen.photographs, at)
+        write(chosen, "precision-worker", report | {"tags_assigned": chosen.assigned[0], "worker": found})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Plan:
         folder: has the index (``index``) and the builder's cache.
         first: the number of the first chunk of images that the database does not have.
         width: numbers in a vector.
-        rate: images a second; 0: as many as possible.
+        rate: images a second, if the machine can.
         publish_seconds: pause between publications.
         job_id: of the rows.
         generation_id: of the rows.
@@ -79,8 +79,7 @@ def main(argument: str) -> None:
             lock_existing(session, [row.image_id for row in batch])
             write_records(session, batch, provenance)
         written += len(batch)
-        if plan.rate:
-            over.wait(max(0.0, began + written / plan.rate - time.monotonic()))
+        over.wait(max(0.0, began + written / plan.rate - time.monotonic()))
     seconds = time.monotonic() - began
     over.wait()
     publisher.join()

@@ -1,8 +1,7 @@
 """The number format in which images are tagged, by what the device can do and what it is measured to do.
 
-On a CPU ``auto`` is float32, unless ``AUTO_CERTIFIES`` says otherwise. A CPU may know bfloat16 by name only and take
-longer for it than for float32. So ``auto`` then asks for the instructions, and takes the time of a matrix product of
-the image encoder in both formats.
+A CPU may know bfloat16 by name only and take longer for it than for float32. So ``auto`` asks for the instructions, and
+takes the time of a matrix product of the image encoder in both formats.
 """
 
 from __future__ import annotations
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 
 CERTIFIED = "certified"
 """Computed in bfloat16, with nearly always the tags of float32: see ``ram_core.modeling.certified``."""
-
-AUTO_CERTIFIES: bool = False
-"""Whether ``auto`` is ``certified`` for RAM and RAM++ on a CPU that computes bfloat16 well. The one line to change: off
-until results of ``benchmarks/bench_precision.py`` are recorded."""
 
 CPU_INFO = Path("/proc/cpuinfo")
 # As Linux names them. ``bf16`` is ARM's.
@@ -62,9 +57,8 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
     """Choose the number format of a model of recognition.
 
     Args:
-        name: a key of ``FORMATS``; ``certified``; or ``auto``. This is float16 on a GPU, and float32 on a CPU. With
-            ``AUTO_CERTIFIES`` it is ``certified`` on a CPU that computes in bfloat16 and is measured to be faster in
-            it, but for ``lite``.
+        name: a key of ``FORMATS``; ``certified``; or ``auto``. This is float16 on a GPU, and float32 on a CPU, or
+            ``certified`` on one that computes in bfloat16 and is measured to be faster in it, but for ``lite``.
         device: where the model will be.
         model: its name.
 
@@ -75,7 +69,7 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
     if name == AUTO:
         if not is_on_cpu:
             return TagPrecision("float16", "a GPU")
-        return TagPrecision("float32", "the format of lite on a CPU") if is_lite else _auto_on_cpu()
+        return TagPrecision("float32", "the format of lite on a CPU") if is_lite else _on_this_cpu()
     if name not in {*FORMATS, CERTIFIED}:
         raise DeviceError(f"{name!r} is not a number format; use {AUTO}, {', '.join(FORMATS)} or {CERTIFIED}")
     if name == "float16" and is_on_cpu:
@@ -89,16 +83,12 @@ def choose_for_tags(name: str, device: torch.device, *, model: str) -> TagPrecis
 
 def describe_cpu() -> str:
     """Return what ``auto`` chooses on this CPU for large models, and why."""
-    chosen = _auto_on_cpu()
+    chosen = _on_this_cpu()
     return f"{chosen.name} for ram and ram_plus: {chosen.why}"
 
 
-def _auto_on_cpu() -> TagPrecision:
-    return _measured() if AUTO_CERTIFIES else TagPrecision("float32", "what auto is on a CPU")
-
-
 @cache
-def _measured() -> TagPrecision:
+def _on_this_cpu() -> TagPrecision:
     known = [name for name in INSTRUCTIONS if name in cpu_flags()]
     if not known:
         return TagPrecision("float32", "this CPU does not compute in bfloat16")

@@ -210,6 +210,24 @@ def most_special(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in dropped]
 
 
+def paths(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return a path from the general to the special for each name that is a kind of another one: animal, mammal, dog.
+
+    Names of which another one is a kind have no path of their own.
+    """
+    general = _more_general()
+    found = []
+    for name in most_special(names):
+        above = [each for each in names if each in general.get(name, ())]
+        path: list[str] = []
+        for each in sorted(above, key=lambda each: (len(general.get(each, ())), each)):
+            if not path or path[-1] in general.get(each, ()):
+                path.append(each)
+        if path:
+            found.append((*path, name))
+    return found
+
+
 @functools.cache
 def _more_general() -> dict[str, tuple[str, ...]]:
     return shipped_hierarchy().more_general()

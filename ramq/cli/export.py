@@ -29,9 +29,9 @@ from ramq.services.export import (
     FOLDERS,
     FORMATS,
     LABELS,
-    TABLES,
     TASKS,
     TEXT_FILES,
+    require_place,
     write_folder,
     write_label_studio,
     write_labels,
@@ -53,9 +53,6 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
     from storage.search.query import Match
     from storage.search.views import Hit
-
-
-_WITH_VECTORS = ("jsonl", "parquet")
 
 
 def register(app: typer.Typer) -> None:
@@ -121,10 +118,7 @@ def export(
 def _check(format_: str, out_path: Path | None, *, with_text: bool, vectors: str | None, image_url: str | None) -> None:
     if format_ not in FORMATS:
         raise UsageError(f"unknown format {format_!r}; choose one of {', '.join(FORMATS)}")
-    if with_text and format_ not in (*TABLES, *TEXT_FILES):
-        raise UsageError(f"{format_} has no place for text; choose one of {', '.join((*TABLES, *TEXT_FILES))}")
-    if vectors is not None and format_ not in _WITH_VECTORS:
-        raise UsageError(f"{format_} has no place for vectors; choose one of {', '.join(_WITH_VECTORS)}")
+    require_place(format_, with_text=with_text, vectors=vectors)
     if image_url is not None:
         if format_ != TASKS:
             raise UsageError(f"--image-url is for --format {TASKS}; omit it")

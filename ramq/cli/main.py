@@ -32,6 +32,7 @@ COMMANDS = {
     "archive": ("archives",),
     "duplicates": ("duplicates",),
     "export": ("export",),
+    "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),
     "archive_changes": ("archive",),

@@ -17,6 +17,7 @@ from ramq.services.picture_bytes import with_pictures
 from ramq.services.reading_files import FILE_FORMATS, FileFormat, Picture, file_name
 from ramq.services.region_files import Classes, coco_annotation, write_yolo
 from ramq.services.shards import write_shards
+from storage.errors import UsageError
 from storage.texts import fold
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ View = TypeVar("View")
 
 TABLES = ("jsonl", "csv", "parquet")
 """The formats with a row for each image. Its text can be a column."""
+WITH_VECTORS = ("jsonl", "parquet")
+"""Of these, those in which the vector of an image can be a column."""
 LABELS = "yolo"
 """The format with a file for each image in which tags were located, in a tar archive."""
 TEXT_FILES = ("hocr", "alto")
@@ -55,6 +58,14 @@ _BATCH = 500
 """Images whose text is read from the database at once."""
 # A spreadsheet treats a cell that starts with one of these as a formula, and may run it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def require_place(format_: str, *, with_text: bool, vectors: str | None) -> None:
+    """Raise ``UsageError`` for a format that has no place for text or vectors, if they are wanted."""
+    if with_text and format_ not in (*TABLES, *TEXT_FILES):
+        raise UsageError(f"{format_} has no place for text; choose one of {', '.join((*TABLES, *TEXT_FILES))}")
+    if vectors is not None and format_ not in WITH_VECTORS:
+        raise UsageError(f"{format_} has no place for vectors; choose one of {', '.join(WITH_VECTORS)}")
 
 
 def write_rows(  # noqa: PLR0913  (what a row may have beside the result)

@@ -15,6 +15,7 @@ from ramq.schemas.problem import Problem
 from ramq.web.api import dataset_steps as api_dataset_steps
 from ramq.web.api import datasets as api_datasets
 from ramq.web.api import duplicates as api_duplicates
+from ramq.web.api import export as api_export
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, readings, regions
 from ramq.web.api import jobs as api_jobs
@@ -46,6 +47,7 @@ from ramq.web.problems import (
 from ramq.web.rate_limit import RateLimit
 from ramq.web.render import STATIC, Templates
 from ramq.web.security import Gate
+from ramq.web.streams import Streams
 from ramq.web.tokens import Tokens
 from ramq.web.turns import Turns
 from ramq.web.uploads import Pictures
@@ -141,10 +143,11 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.teaching_turns = Turns()
+    app.state.exports = Streams()
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    of_images = (images.router, readings.router, regions.router, api_duplicates.router)
+    of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)

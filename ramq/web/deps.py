@@ -12,6 +12,7 @@ from pydantic_core.core_schema import CoreSchema, no_info_before_validator_funct
 
 from ramq.services.corrections import LOCAL
 from ramq.web.render import Templates
+from ramq.web.streams import Streams
 from ramq.web.turns import Turns
 from ramq.wiring import Services
 from storage.errors import UsageError
@@ -43,6 +44,11 @@ def caller_of(request: Request) -> str:
 def teaching_turns_of(request: Request) -> Turns:
     """Return what lets one request at a time fit tags."""
     return cast("Turns", request.app.state.teaching_turns)
+
+
+def exports_of(request: Request) -> Streams:
+    """Return what sends exports."""
+    return cast("Streams", request.app.state.exports)
 
 
 def _blank_is_unset(value: Any) -> Any:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RETRY_AFTER_SECONDS = 10
+TEACHING = "Others are teaching at the moment, and the server does this one at a time. Try again in a minute."
 
 
 class BusyError(HTTPException):
     """Too many wait already, or the wait was too long."""
 
-    def __init__(self) -> None:
-        detail = "Others are teaching at the moment, and the server does this one at a time. Try again in a minute."
+    def __init__(self, detail: str = TEACHING) -> None:
         super().__init__(429, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 

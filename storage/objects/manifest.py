@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from storage.objects.s3 import S3Store
 
-_LIST = re.compile(r"\.(?:(txt|csv|jsonl)(?:\.gz)?|(parquet))$", re.IGNORECASE)
+_LIST = re.compile(r"\.(?:(txt|csv|tsv|jsonl)(?:\.gz)?|(parquet))$", re.IGNORECASE)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 _INVENTORY = "manifest.json"
 _FORMATS = {"csv": "csv", "orc": "orc", "parquet": "parquet"}
 _MOST_INVENTORY_BYTES = 256 * 1024 * 1024
@@ -205,7 +206,7 @@ class Manifest:
         if not self._is_inventory:
             match = _LIST.search(self.uri)
             assert match is not None
-            return [ManifestFile(self.place, (match[1] or match[2]).lower())]
+            return [ManifestFile(self.place, (match[1] or match[2]).lower().replace("tsv", "csv"))]
         document = self._document()
         format_ = _FORMATS.get(str(document.get("fileFormat")).lower())
         if format_ is None:
@@ -259,9 +260,11 @@ class Manifest:
                 yield entry, row
 
     def _entry(self, row: Row, part: ManifestFile) -> Entry | None:
-        text = next((row[column] for column in KEY_COLUMNS if row.get(column) is not None), None)
-        if not isinstance(text, str) or not text:
-            raise UsageError(f"no text in the column {' or '.join(KEY_COLUMNS)}")
+        named = [text for column in KEY_COLUMNS if isinstance(text := row.get(column), str) and text]
+        if not named:
+            raise UsageError(f"no text in the column {' or '.join(filter(row.__contains__, KEY_COLUMNS))}")
+        # Lists of other tools have the address on the web, too.
+        text = next((each for each in named if not _WEB.match(each)), named[0])
         if str(row.get("isdeletemarker")).lower() == "true" or str(row.get("islatest")).lower() == "false":
             return None
         if "\x00" in text or len(text.encode(errors="replace")) > MAX_KEY_BYTES:
@@ -286,6 +289,11 @@ class Manifest:
             return None if key.endswith("/") else Entry(bucket, key)
         if text.startswith("file://"):
             text = unquote(urlsplit(text).path)
+        elif _WEB.match(text):
+            raise UsageError(
+                f"{text!r} is an address on the web. ramq reads folders and buckets: download the images first, "
+                "for example with img2dataset, and archive their folder"
+            )
         elif re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
             raise UsageError(f"{text!r} is neither a key, nor a path, nor s3://bucket/key")
         elif self.place.scheme == "s3":

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import zlib
+from contextlib import suppress
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """Values by column. Column names are in lower case without underscores."""
 
-KEY_COLUMNS = ("key", "uri", "url", "path")
+KEY_COLUMNS = (
+    "key", "uri", "url", "path",
+    "filepath", "filename", "file", "imagepath", "imagefile", "image", "imgpath", "img",
+    "objectkey", "s3key", "s3uri", "s3path", "imageuri", "imageurl",
+)  # fmt: skip
+"""The column that names images: the first of these that a file has. The later ones are those of other tools."""
 OTHER_COLUMNS = ("bucket", "size", "etag", "lastmodifieddate", "islatest", "isdeletemarker")
 _GZIP = b"\x1f\x8b"
 _ROWS_AT_ONCE = 10_000
@@ -76,10 +82,7 @@ def column_name(text: str) -> str:
 
 def _csv_rows(text: IO[str], name: str, columns: Sequence[str] | None) -> Iterator[Row]:
     head = "" if columns is not None else text.readline()
-    # Excel parts values by ; in many countries. A list of keys alone may have it in its keys.
-    has_header = bool({column_name(cell) for cell in head.split(";")} & set(KEY_COLUMNS))
-    parted = ";" if has_header and "," not in head else ","
-    rows = (row for row in csv.reader(chain([head] if head else [], text), delimiter=parted) if any(row))
+    rows = (row for row in csv.reader(chain([head] if head else [], text), delimiter=_delimiter(head)) if any(row))
     if columns is None:
         first = next(rows, None)
         if first is None:
@@ -87,13 +90,36 @@ def _csv_rows(text: IO[str], name: str, columns: Sequence[str] | None) -> Iterat
         columns = [column_name(cell) for cell in first]
         if not set(columns) & set(KEY_COLUMNS):
             if len(first) > 1:
-                raise UsageError(f"{name} has no column of keys: name one of {', '.join(KEY_COLUMNS)} in its first row")
+                raise UsageError(_no_keys(name, first))
             columns = ["key"]
             yield {"key": first[0]}
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
             raise UsageError(f"{name}, row {number}: {len(row)} values for {len(columns)} columns")
         yield dict(zip(columns, row, strict=True))
+
+
+def _delimiter(head: str) -> str:
+    """Return what parts the columns of a table with this first line: the character that makes most of them.
+
+    Excel writes ; in many countries. A list of keys alone may have any character in its keys, so its first line counts
+    only if it names a column of keys.
+    """
+    found = {}
+    for delimiter in (",", ";", "\t", "|"):
+        with suppress(csv.Error):
+            cells = {column_name(cell) for row in csv.reader([head], delimiter=delimiter) for cell in row}
+            if cells & set(KEY_COLUMNS):
+                found[delimiter] = len(cells)
+    return max(found, key=lambda each: found[each], default=",")
+
+
+def _no_keys(name: str, columns: Sequence[str]) -> str:
+    known = ", ".join(KEY_COLUMNS[:6])
+    return (
+        f"{name} has no column of keys. Its columns are {', '.join(columns[:20])}: give the one that names images "
+        f"one of the names {known}"
+    )
 
 
 def _json_rows(text: IO[str], name: str) -> Iterator[Row]:
@@ -119,10 +145,18 @@ def _arrow_rows(path: Path, format_: str, name: str, is_wanted: Callable[[str], 
     try:
         file = parquet.ParquetFile(path) if format_ == "parquet" else orc.ORCFile(path)
         schema = file.schema_arrow if format_ == "parquet" else file.schema
-        known = (*KEY_COLUMNS, *OTHER_COLUMNS)
-        wanted = [column for column in schema.names if (short := column_name(column)) in known or is_wanted(short)]
-        if not {column_name(column) for column in wanted} & set(KEY_COLUMNS):
-            raise UsageError(f"{name} has no column of keys: name one {' or '.join(KEY_COLUMNS)}")
+        # A column of images may have their bytes in it.
+        texts = {
+            field.name for field in schema if not pa.types.is_binary(field.type) and not pa.types.is_nested(field.type)
+        }
+        keys = [column for column in schema.names if column_name(column) in KEY_COLUMNS and column in texts]
+        if not keys:
+            raise UsageError(_no_keys(name, schema.names))
+        wanted = [
+            column
+            for column in schema.names
+            if column in keys or (short := column_name(column)) in OTHER_COLUMNS or is_wanted(short)
+        ]
         if format_ == "parquet":
             batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
         else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NOT_TYPED = {
+    "duckdb": "it need not be installed",
     "export": "each line has a shell of its own here",
     "make": "it makes the environment that the tests run in",
     "rm": "a slip in this test must not delete a person's data",

@@ -29,7 +29,20 @@ _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#([^)\s]+))?\)")
 # Programs of others, of which only their own manuals know whether a line is right.
 ELSEWHERE = frozenset(
     {
-        *("accelerate", "cp", "curl", "docker", "export", "ls", "mkdir", "pip", "pg_dump", "pg_restore", "rm"),
+        *(
+            "accelerate",
+            "cp",
+            "curl",
+            "docker",
+            "duckdb",
+            "export",
+            "ls",
+            "mkdir",
+            "pip",
+            "pg_dump",
+            "pg_restore",
+            "rm",
+        ),
         *("sha256sum", "tar", "torchrun"),
     }
 )

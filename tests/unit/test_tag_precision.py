@@ -32,7 +32,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """Let ``auto`` certify. Pretend that this CPU has some instructions, and is so much faster in bfloat16."""
+    """Pretend that this CPU has some instructions, and is so much faster in bfloat16."""
 
     def pretend(line: str, faster: float) -> None:
         info = tmp_path / "cpuinfo"
@@ -40,11 +40,10 @@ def cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         monkeypatch.setattr(tag_precision, "CPU_INFO", info)
         monkeypatch.setattr(tag_precision.platform, "system", lambda: "Linux")
         monkeypatch.setattr(tag_precision, "speedup", lambda: faster)
-        monkeypatch.setattr(tag_precision, "AUTO_CERTIFIES", True)
-        tag_precision._measured.cache_clear()
+        tag_precision._on_this_cpu.cache_clear()
 
     yield pretend
-    tag_precision._measured.cache_clear()
+    tag_precision._on_this_cpu.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +90,6 @@ def test_the_speed_of_bfloat16_is_a_median(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(tag_precision.time, "perf_counter", now)
     assert tag_precision.speedup() == pytest.approx(3.0)
-
-
-def test_auto_is_float32_on_a_cpu_unless_a_constant_says_otherwise(cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu("flags : amx_bf16", 6.0)
-    assert choose("auto", CPU, model="ram_plus").name == "certified"
-    monkeypatch.undo()
-    assert not tag_precision.AUTO_CERTIFIES
-    assert choose("auto", CPU, model="ram_plus").name == "float32"
-    assert choose("certified", CPU, model="ram_plus").name == "certified"
-    assert describe_cpu() == "float32 for ram and ram_plus: what auto is on a CPU"
 
 
 def test_other_models_and_devices_keep_their_format(cpu: Any) -> None:

@@ -113,6 +113,15 @@ class Links:
         """Return the link to the hits after ``cursor``."""
         return self.to(replace(self.query, cursor=cursor))
 
+    @property
+    def exports(self) -> list[tuple[str, str]]:
+        """The files with all hits, each with its link; none for a query picture or for regions like one."""
+        if self.picture or self.query.like_region:
+            return []
+        asked = query_string(replace(self.query, cursor=None))
+        formats = (("CSV", "csv"), ("JSON lines", "jsonl"), ("Parquet", "parquet"), ("COCO", "coco"))
+        return [(name, "/v1/export?" + "&".join(filter(None, (asked, f"format={each}")))) for name, each in formats]
+
     def without_picture(self) -> str:
         """Return the link without the query picture."""
         return Links(self.query, None).changed()
