@@ -143,15 +143,17 @@ def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after
         job_ids: jobs whose reports name the images that are erased here. They get the others instead.
         after: where the last call said to go on; empty: at the beginning.
     """
-    # In the order in which a deletion locks.
-    teachings.lock(session)
-    archives.lock(session, [archive_id])
     if not after:
         missing = text("SELECT id FROM image WHERE archive_id = :id AND missing_since IS NOT NULL")
         contents.note_recorded(session, session.scalars(missing, {"id": archive_id}).all())
     values = {"archive_id": archive_id, "missing": MISSING_VERSION, "limit": AT_ONCE}
     hashes = session.scalars(text(_HASHES), {**values, "after": after}).all()
-    moves = _found(session, {**values, "hashes": hashes}) if hashes else []
+    if not hashes:  # as at the end of nearly every job
+        return Settled(0, None)
+    # In the order in which a deletion locks.
+    teachings.lock(session)
+    archives.lock(session, [archive_id])
+    moves = _found(session, {**values, "hashes": hashes})
     if not moves:
         return Settled(0, hashes[-1] if len(hashes) == AT_ONCE else None)
     pairs = {"kept": [move.kept for move in moves], "fresh": [move.fresh for move in moves]}
