@@ -23,6 +23,7 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.client_duplicates import DuplicateCalls
 from ramq.client_jobs import ONCE, JobCalls
 from ramq.client_reviews import ReviewCalls
 from ramq.client_teaching import TeachingCalls
@@ -62,7 +63,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, ReviewCalls, TeachingCalls):
+class Client(JobCalls, ReviewCalls, DuplicateCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ramq.services.dataset_evaluation import DatasetEvaluationClient
     from ramq.services.dataset_steps import DatasetStepClient
     from ramq.services.datasets import DatasetClient
+    from ramq.services.duplicates import DuplicateClient
     from ramq.services.erasures import ErasureClient
     from ramq.services.generations import GenerationClient
     from ramq.services.images import ImageClient
@@ -184,6 +185,13 @@ class Services:
         from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
         return CorrectionClient(self.engine, self._search_of_database)
+
+    @once
+    def duplicates(self) -> DuplicateClient:
+        """Groups of images with the same bytes."""
+        from ramq.services.duplicates import DuplicateClient  # noqa: PLC0415
+
+        return DuplicateClient(self.search_engine)
 
     @once
     def readings(self) -> ReadingClient:

@@ -16,6 +16,7 @@ from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
 from storage.results import archives, images, records
 from tests.vector_archive import SIZE, add_generation
+from workers.ending import finish_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,8 +126,7 @@ class Ledger:
             shards.give_back(session, shard, is_transient=is_transient, **more)
 
     def finish(self) -> list[int]:
-        with unit_of_work(self.engine) as session:
-            return jobs.finish_completed(session)
+        return finish_jobs(self.engine)
 
     def reopen(self, job_id: int, error_class: str | None = None) -> int:
         with unit_of_work(self.engine) as session:

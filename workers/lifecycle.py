@@ -26,7 +26,7 @@ from storage.database import is_first, limit_idleness, unit_of_work
 from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
-from storage.ledger import claims, jobs, shards
+from storage.ledger import claims, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
 from storage.objects.source import open_store, parse_source
@@ -34,6 +34,7 @@ from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
 from workers.datasets.builder import DatasetBuilder
 from workers.datasets.phase import Tools
+from workers.ending import finish_jobs
 from workers.messages import kind_of
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
@@ -226,8 +227,7 @@ class Worker:
                 before = pipeline.settled
                 begun = self._planner.begin(self._stopping.is_set)
                 self._run_shards(pipeline, until)
-                with unit_of_work(self._engine) as session:
-                    jobs.finish_completed(session)
+                finish_jobs(self._engine)
                 if not begun and pipeline.settled == before:
                     break
             return pipeline.settled
@@ -336,10 +336,10 @@ class Worker:
             limit_idleness(session)
             if not is_first(session, _WAKE_UPS_LOCK):
                 return
-            jobs.finish_completed(session)
             worker_rows.forget_gone(session, older_than_seconds=3600)
             backlog = shards.backlog(session)
             self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
+        finish_jobs(self._engine)
         for model, waiting in backlog.items():
             self._wake(model, min(waiting, WAKE_UPS_PER_WORKER * self._listening))
 

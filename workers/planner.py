@@ -24,8 +24,9 @@ from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
 from storage.objects.written_keys import as_written
-from storage.results import images
+from storage.results import contents, images
 from storage.tables import RECOGNITION
+from workers.ending import finish_jobs
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.recorded import follow, list_for_stage, list_named, list_recorded
@@ -198,7 +199,7 @@ class Planner:
                 listings.forget_named(session, listing.job_id)
             listings.end(session, listing.job_id, listing.epoch, is_complete=True)
             follow(session, listing.job_id, self._shard_size)
-            jobs.finish_completed(session)
+        finish_jobs(self._engine)
 
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
@@ -239,7 +240,7 @@ class Planner:
         while is_behind:
             with unit_of_work(self._engine) as session:
                 is_behind = follow(session, job_id, self._shard_size)
-                jobs.finish_completed(session)
+        finish_jobs(self._engine)
 
     def follow_all(self) -> None:
         """Let every follower catch up, for example one that was begun after the other job."""
@@ -312,6 +313,7 @@ class Planner:
                 n_listed = len(listed)
             size, to_do = self._shard_size, set(pending)
             shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
+            contents.note_recorded(session, listed)
             listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
             ignored_keys.add(session, listing.job_id, ignored)
             listings.advance(

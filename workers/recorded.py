@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage.database import unit_of_work
-from storage.ledger import followers, jobs, listings, shards
+from storage.ledger import followers, listings, shards
 from storage.results import features, images, stages, teachings
+from workers.ending import finish_jobs
 from workers.messages import MODELS_WITH_TOKENS, kind_of
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _list(
         if is_complete and listing.query is not None:
             listings.forget_named(session, listing.job_id)
         listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
-        jobs.finish_completed(session)
+    finish_jobs(engine)
 
 
 def follow(session: Session, job_id: int, shard_size: int) -> bool:

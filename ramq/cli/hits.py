@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
-    # Only searches for text and regions in pictures have columns with them.
-    found = {"taken": _taken, "text": _read_in, "regions": _regions_in}
+    # Only what is there has a column: dates, text and regions that a search is about, and duplicates.
+    found = {"taken": _taken, "text": _read_in, "regions": _regions_in, "duplicates": _duplicates_of}
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
@@ -80,6 +80,11 @@ def _taken(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def _duplicates_of(hit: Hit) -> str:
+    """Return of how many images with the same bytes a hit is one."""
+    return f"one of {hit.duplicates:,}" if hit.duplicates > 1 else ""
 
 
 def _regions_in(hit: Hit) -> str:

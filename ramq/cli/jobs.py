@@ -319,6 +319,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"
     )
+    lines += [f"  copied {view.copied:,}: done with the results of images with the same bytes"] * bool(view.copied)
     if view.images_per_second:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")

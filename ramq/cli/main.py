@@ -31,6 +31,7 @@ COMMANDS = {
     "line": ("line",),
     "region": ("region",),
     "archive": ("archives",),
+    "duplicates": ("duplicates",),
     "export": ("export",),
     "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),

@@ -85,6 +85,7 @@ SpaceOf = Annotated[
         "RAMQ_TEXT_SPACE for a text, look for an image that has such a vector.",
     ),
 ]
+FoldOf = Annotated[bool, typer.Option("--fold", help="Of images with the same bytes, only the first that matches.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -101,6 +102,7 @@ def _narrow(
     job: JobOf = None,
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
+    fold: FoldOf = False,
 ) -> SearchQuery:
     return SearchQuery(
         tags=tuple(tag or ()),
@@ -110,6 +112,7 @@ def _narrow(
         job=job,
         prefix=prefix,
         threshold=threshold,
+        fold=fold,
     )
 
 
@@ -336,7 +339,9 @@ def show(
     size = f"{view.width} x {view.height} pixels, " if view.width else ""
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
-        f"  {caption_of(view) or 'no caption'}" + (f"\n  number format {view.precision}" if view.precision else ""),
+        f"  {caption_of(view) or 'no caption'}"
+        + (f"\n  number format {view.precision}" if view.precision else "")
+        + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else ""),
         markup=False,
     )
     print_table(

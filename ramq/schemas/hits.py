@@ -98,6 +98,11 @@ class HitOut(FromView):
     )
     missing: bool = Field(description="whether the last listing did not find the original")
     missing_since: datetime | None
+    duplicates: int = Field(
+        default=1,
+        description="number of images with the same bytes, this one included, whose originals are there; 10,000: or "
+        "more. `q=same:` with its id finds them",
+    )
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
     regions: list[RegionMatchOut] = Field(

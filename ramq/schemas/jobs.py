@@ -50,6 +50,10 @@ class JobOut(FromView):
     done: int
     skipped: int
     failed: int
+    copied: int = Field(
+        description="how many of the done images took over the results of one with the same bytes; counted when their "
+        "shard ends"
+    )
     pending: int
     ignored: int = Field(description="keys that were left out; they are not part of `listed`")
     ignored_by_reason: dict[str, int] = Field(

@@ -155,6 +155,9 @@ class ImageOut(FromView):
     corrections: list[CorrectionOut]
     vectors: list[VectorOut]
     metadata: MetadataOut | None = Field(description="what the file says; null: it was not read yet")
+    duplicates: int = Field(
+        default=1, description="number of images with the same bytes, this one included, whose originals are there"
+    )
 
 
 class UnfitnessOut(FromView):

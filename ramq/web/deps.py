@@ -202,6 +202,11 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         ),
         MAYBE_BLANK,
     ] = None,
+    fold: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool,
+        Query(description="whether of images with the same bytes only the first that matches is a hit"),
+        MAYBE_BLANK,
+    ] = False,
     special: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool,
         Query(description="whether facets count only the most special tags of an image: no animal, but a dog"),
@@ -230,6 +235,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         prefix=prefix,
         threshold=threshold,
         relevance=relevance,
+        fold=fold,
         special=special,
     )
     return SearchForm(q, others, strict)
@@ -283,5 +289,5 @@ def query_string(query: SearchQuery) -> str:
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
-    pairs += [("special", "1")] if query.special else []
+    pairs += [(name, "1") for name in ("fold", "special") if getattr(query, name)]
     return urlencode(pairs)

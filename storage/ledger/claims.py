@@ -39,6 +39,7 @@ class ClaimedShard:
         from_generation_id: compute new tags from the features stored by that generation instead of reading the archive.
         stage: what to do with the images.
         options: what the stage was asked for.
+        n_copied: how many of its images have the results of others with the same bytes.
     """
 
     id: int
@@ -60,6 +61,7 @@ class ClaimedShard:
     from_generation_id: int | None
     stage: str = RECOGNITION
     options: dict[str, Any] = field(default_factory=dict)
+    n_copied: int = 0
 
 
 ABLE = Able()
@@ -92,7 +94,7 @@ _LEASE = """
     WHERE shard.id = candidate.id AND job.id = shard.job_id AND archive.id = job.archive_id
       AND generation.id = job.generation_id
     RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
-        shard.probe_deaths, shard.image_ids, shard.outcomes, archive.uri AS archive_uri,
+        shard.probe_deaths, shard.image_ids, shard.outcomes, shard.n_copied, archive.uri AS archive_uri,
         job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
         job.from_generation_id, job.stage, job.options
 """

@@ -105,12 +105,40 @@ def fail(session: Session, job_id: int, reason: str) -> None:
         fail(session, follower, f"job {job_id}, whose listing it follows, failed: {reason}")
 
 
-def finish_completed(session: Session) -> list[int]:
-    """Mark as done the running jobs that are listed completely and have no open shard. Return their ids."""
-    complete = """
-        state = 'running' AND listed_all_at IS NOT NULL
-        AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+_HAS_NO_WORK = """
+    state = 'running' AND listed_all_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+"""
+_MAY_HAVE_MOVES = """(
+    NOT looked_for_moves AND EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0)
+)"""
+
+
+def next_for_moves(session: Session) -> tuple[int, int] | None:
+    """Return (job, archive) of a job that only has to look for images whose files were moved; None: there is none.
+
+    The job is locked. Another process that asks gets another one.
     """
+    row = session.execute(
+        text(
+            f"""SELECT id, archive_id FROM job WHERE {_HAS_NO_WORK} AND {_MAY_HAVE_MOVES}
+                ORDER BY id LIMIT 1 FOR UPDATE OF job SKIP LOCKED"""  # noqa: S608  (constants)
+        )
+    ).one_or_none()
+    return None if row is None else (row.id, row.archive_id)
+
+
+def note_no_moves(session: Session, job_id: int) -> None:
+    """Record that a job has nothing left to do but to end: no file of its archive was moved any more."""
+    session.execute(text("UPDATE job SET looked_for_moves = true WHERE id = :id"), {"id": job_id})
+
+
+def finish_completed(session: Session) -> list[int]:
+    """Mark as done the running jobs that are listed completely and have no open shard. Return their ids.
+
+    Jobs that still have to look for moved files (``next_for_moves``) are left out.
+    """
+    complete = f"{_HAS_NO_WORK} AND NOT {_MAY_HAVE_MOVES}"
     # Lock first: if a retry reopens shards meanwhile, the second statement sees it. A single statement would not.
     ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
     if not ids:
@@ -299,6 +327,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         done=row.all_done,
         skipped=row.all_skipped,
         failed=row.all_failed,
+        copied=row.copied,
         pending=pending,
         ignored=sum(row.ignored.values()),
         ignored_by_reason=dict(sorted(row.ignored.items())),

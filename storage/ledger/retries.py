@@ -35,14 +35,17 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
         return 0
     shards = session.execute(
         text(
-            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped FROM shard
+            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped, n_copied FROM shard
                WHERE job_id = :id AND n_failed > 0 AND image_ids && CAST(:ids AS bigint[]) ORDER BY id FOR UPDATE"""
         ),
         {"id": job_id, "ids": list(ids)},
     ).all()
     reopened = sum(_reopen(session, job_id, shard, ids) for shard in shards)
     session.execute(
-        text("UPDATE job SET state = 'running', finished_at = NULL, note = NULL WHERE id = :id AND state <> 'paused'"),
+        text(
+            """UPDATE job SET state = 'running', finished_at = NULL, note = NULL, looked_for_moves = false
+               WHERE id = :id AND state <> 'paused'"""
+        ),
         {"id": job_id},
     )
     webhook_deliveries.follow(session, [job_id])
@@ -63,10 +66,16 @@ def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: 
         # Move its counts from the job back to the shard, which is open again.
         session.execute(
             text(
-                """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped
-                   WHERE id = :id"""
+                """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped,
+                   copied = copied - :n_copied WHERE id = :id"""
             ),
-            {"id": job_id, "n_done": shard.n_done, "n_failed": shard.n_failed, "n_skipped": shard.n_skipped},
+            {
+                "id": job_id,
+                "n_done": shard.n_done,
+                "n_failed": shard.n_failed,
+                "n_skipped": shard.n_skipped,
+                "n_copied": shard.n_copied,
+            },
         )
     # A new epoch fences a holder that would still write outdated outcomes.
     session.execute(

@@ -77,8 +77,12 @@ def set_probe(session: Session, shard_id: int, epoch: int, position: int) -> Non
         raise FencedError(f"shard {shard_id} was taken over")
 
 
-def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float) -> str:
+def advance(
+    session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_seconds: float, *, copied: int = 0
+) -> str:
     """Check the fence, store the outcomes so far and renew the lease. Return the state of the job.
+
+    ``copied``: how many of the done images have the results of others with the same bytes.
 
     Must be the first statement of the transaction that writes the batch: it locks the shard against a takeover.
 
@@ -90,7 +94,7 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
         .execute(
             """
             UPDATE shard SET outcomes = %(outcomes)s, n_done = %(n_done)s, n_failed = %(n_failed)s,
-                n_skipped = %(n_skipped)s, probe = NULL, probe_deaths = 0, attempts = 0,
+                n_skipped = %(n_skipped)s, n_copied = %(n_copied)s, probe = NULL, probe_deaths = 0, attempts = 0,
                 lease_until = now() + make_interval(secs => %(lease_seconds)s)
             FROM job
             WHERE shard.id = %(id)s AND shard.epoch = %(epoch)s AND shard.state = 'leased' AND job.id = shard.job_id
@@ -103,6 +107,7 @@ def advance(session: Session, shard_id: int, epoch: int, outcomes: bytes, lease_
                 "n_done": outcomes.count(DONE),
                 "n_failed": outcomes.count(FAILED),
                 "n_skipped": outcomes.count(SKIPPED),
+                "n_copied": copied,
                 "lease_seconds": float(lease_seconds),
             },
             prepare=True,
@@ -127,7 +132,7 @@ def close(
             UPDATE shard SET state = 'done', lease_until = NULL, next_try_at = NULL, attempts = 0, tries = 0,
                 stage_seconds = CAST(:seconds AS jsonb)
             WHERE id = :id AND epoch = :epoch AND state = 'leased'
-            RETURNING job_id, n_done, n_failed, n_skipped
+            RETURNING job_id, n_done, n_failed, n_skipped, n_copied
             """
         ),
         {"id": shard_id, "epoch": epoch, "seconds": json.dumps(stage_seconds)},
@@ -138,6 +143,7 @@ def close(
         text(
             """
             UPDATE job SET done = done + :n_done, failed = failed + :n_failed, skipped = skipped + :n_skipped,
+                copied = copied + :n_copied,
                 active_seconds = active_seconds + extract(epoch FROM
                     now() - least(now(), greatest(active_until, now() - make_interval(secs => :active)))),
                 active_until = now(),

@@ -41,6 +41,8 @@ class JobView:
         include: patterns of the keys that it lists; empty: all.
         exclude: patterns of keys that it leaves out.
         defaults: whether it leaves out the keys of the default list.
+        copied: how many of the done images took over the results of one with the same bytes; counted when their shard
+            ends.
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
         webhook: state of the webhook delivery about its end; None if there is none.
@@ -68,6 +70,7 @@ class JobView:
     done: int
     skipped: int
     failed: int
+    copied: int
     pending: int
     images_per_second: float | None
     eta_seconds: float | None

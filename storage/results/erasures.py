@@ -32,6 +32,7 @@ IMAGES_AT_ONCE = 1_000
 
 TABLES = (
     "image",
+    "content",
     "record",
     "vector",
     "failure",
@@ -100,12 +101,14 @@ class DeletionChunk:
     image_ids: list[int]
 
 
-def erase(session: Session, image_ids: Sequence[int]) -> Erased:
+def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = True) -> Erased:
     """Erase images: records, vectors, failures, corrections, the text and the regions in them, and the keys.
 
     The index is told to forget them.
 
     Shards keep the ids (bare numbers), so that the counters of their jobs stay right.
+
+    ``forgets_names``: also forget the keys where data sets name what they left out.
     """
     ids = {"ids": list(image_ids)}
 
@@ -114,12 +117,14 @@ def erase(session: Session, image_ids: Sequence[int]) -> Erased:
 
     teachings.lock(session)
     # A task of a data set locks its version before its images, so this must do the same.
-    _forget_names(session, image_ids)
+    if forgets_names:
+        _forget_names(session, image_ids)
     # A listing locks the archive before its images, so this must do the same.
     held = select(Image.archive_id).where(Image.id.in_(image_ids)).distinct()
     archives.lock(session, list(session.scalars(held)))
     # Lock first and in order, as workers do: a batch in progress then either commits before or skips the images.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
+    session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), ids)
     vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
     failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")

@@ -76,6 +76,19 @@ _WRITE = f"""
     WHERE ({", ".join(f"metadata.{name}" for name in _OWN)})
         IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in _OWN)})
 """  # noqa: S608  (constants)
+_COPY = f"""
+    INSERT INTO metadata (image_id, job_id, {", ".join(_OWN)})
+    SELECT mine.image_id, :job_id, mine.version, camera_id, lens_id, {
+    ", ".join(f"CASE WHEN :with_place THEN {name} END" if name in ("cell", *PLACE) else name for name in _COLUMNS)
+}
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:others AS bigint[])) AS same (image_id, other_id)
+    JOIN content AS mine ON mine.image_id = same.image_id
+    JOIN content AS other ON other.image_id = other_id AND other.hash = mine.hash
+    JOIN metadata ON metadata.image_id = other_id AND metadata.version = other.version
+    WHERE other_id <> same.image_id ORDER BY mine.image_id
+    ON CONFLICT (image_id) DO UPDATE SET job_id = excluded.job_id, xid = pg_current_xact_id(),
+        {", ".join(f"{name} = excluded.{name}" for name in _OWN)}
+"""  # noqa: S608  (constants)
 _VIEWS = f"""
     SELECT image_id, camera.label AS camera, lens.label AS lens, {", ".join(_SHOWN)}
     FROM metadata LEFT JOIN device AS camera ON camera.id = camera_id LEFT JOIN device AS lens ON lens.id = lens_id
@@ -195,6 +208,16 @@ def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
         ]
         connection.execute(_DEVICES, {"devices": json.dumps(named)}, prepare=True)
     connection.execute(_WRITE, {"job_id": job_id, "rows": json.dumps(told, default=datetime.isoformat)}, prepare=True)
+
+
+def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place: bool) -> None:
+    """Store of images what the files of ``others`` with the same bytes say, by id, as far as that was read.
+
+    The hashes of all of them are stored already, see ``results.contents``.
+    """
+    if others:
+        values = {"ids": list(others), "others": list(others.values()), "job_id": job_id, "with_place": with_place}
+        session.execute(text(_COPY), values)
 
 
 def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:

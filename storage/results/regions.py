@@ -198,7 +198,10 @@ def count_again(session: Session, image_ids: Sequence[int], *, without: int = 0)
 
 
 def _count_again(session: Session, image_ids: Sequence[int], *, without: int) -> None:
-    held = text("SELECT image_id FROM located_image WHERE image_id = ANY(:ids) ORDER BY image_id")
+    held = text(
+        """SELECT image_id FROM located_image WHERE image_id = ANY(:ids)
+           UNION SELECT image_id FROM localization WHERE image_id = ANY(:ids) ORDER BY image_id"""
+    )
     located = list(session.scalars(held, {"ids": list(image_ids)}))
     rows = session.execute(text(_NEWEST), {"ids": located, "without": without}).all()
     found: dict[int, Sequence[StoredRegion]] = dict.fromkeys(located, ())

@@ -99,6 +99,7 @@ class ImageView:
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
     removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
+    ``duplicates`` is how many images have the same bytes, this one included.
     """
 
     image_id: int
@@ -124,6 +125,7 @@ class ImageView:
     vectors: list[VectorView] = field(default_factory=list)
     metadata: MetadataView | None = None
     caption_contradicts: tuple[str, ...] = ()
+    duplicates: int = 1
 
     @property
     def removed(self) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
-from storage.results import archives, images, stages
+from storage.results import archives, copies, images, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
@@ -75,6 +75,12 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911 
         case "missing":
             is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+        case "duplicate":
+            has_copy = conditions.OneOf(copies.every(session).ids)
+            return has_copy if _yes_or_no(term) else conditions.Not(has_copy)
+        case "same":
+            image_id = number(term)
+            return conditions.OneOf(copies.same_as(session, image_id if image_id < BIGINT else 0))
         case name:
             raise TypeError(f"{name}: is found in pictures or their files, see storage.search.query")
 

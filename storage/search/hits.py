@@ -8,6 +8,7 @@ from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
 from storage.results import readings
+from storage.results.copies import COUNT_OF
 from storage.results.lookup import tag_views
 from storage.results.views import COMPOSED
 from storage.search.phrases import spans_in
@@ -24,18 +25,19 @@ if TYPE_CHECKING:
 
 # A join with a list of ids looks each id up in its own partition. A filter by the list would look in all of them. The
 # generation is part of the statement: as a parameter it would lock, and plan for, the partitions of all generations.
-_HITS = """
+_HITS = f"""
     SELECT record.image_id, corrected.tags, corrected.scores, record.caption, record.captioner,
         record.width, record.height,
         (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
         image.key, image.missing_since, archive.uri, image.archive_id,
-        ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed
+        ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed,
+        {COUNT_OF.format(image_id="wanted.id")} AS duplicates
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
-    JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
+    JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
     JOIN archive ON archive.id = image.archive_id
     CROSS JOIN LATERAL corrected_tags(record.image_id, record.generation_id, record.tags, record.scores) AS corrected
-"""
+"""  # noqa: S608  (constants)
 
 
 def lines_of(
@@ -87,6 +89,7 @@ def hits_of(
             width=row.width,
             height=row.height,
             missing_since=row.missing_since,
+            duplicates=max(1, row.duplicates),
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

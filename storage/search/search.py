@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
-from storage.index.condition import All, InArchive
+from storage.index.condition import All, InArchive, Not, OneOf
 from storage.index.selection import Selection, is_following, most_common
-from storage.results import generations, lookup, metadata, policies, regions, tags, vocabularies
+from storage.results import copies, generations, lookup, metadata, policies, regions, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.by_date import ByDate
@@ -349,7 +349,7 @@ class Search:
 
     def count(self, session: Session, query: SearchQuery) -> int:
         """Return how many images match the tags and filters of a query. Raises ``UsageError``: see ``page``."""
-        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
+        match = self._match(session, replace(query, text=None), ())
         if match is None:
             return 0
         return len(Selection.of(self._index().view(session, match.generation.id), match.condition))
@@ -361,7 +361,22 @@ class Search:
     def _match(self, session: Session, query: SearchQuery, compared: Sequence[Compared]) -> Match | None:
         if query.text and not compared:
             return None  # the caller saw no generation yet, so it had no text encoder
-        return queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
+        match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
+        return match if match is None or not query.fold else self._folded(session, match)
+
+    def _folded(self, session: Session, match: Match) -> Match:
+        """Return the match without images that are copies of others that match."""
+        known = copies.every(session)
+        view = self._index().view(session, match.generation.id)
+        matching = [OneOf(known.ids)] if match.condition is None else [OneOf(known.ids), match.condition]
+        hidden = known.hidden(Selection.of(view, All(tuple(matching))).ids())
+        if not len(hidden):
+            return match
+        shown = Not(OneOf(hidden))
+        condition = shown if match.condition is None else All((match.condition, shown))
+        is_exact = match.exact is None or match.exact is match.condition
+        exact = match.exact and (condition if is_exact else All((match.exact, shown)))
+        return replace(match, condition=condition, exact=exact)
 
 
 def _facet(names: Names, tag_id: int, count: int) -> Facet:

@@ -5,6 +5,7 @@ shard in one byte per image; rows only for failures; vectors apart from records,
 """
 
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
+from storage.tables.base import HASH_BYTES as HASH_BYTES
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
 from storage.tables.base import PRECISIONS as PRECISIONS
 from storage.tables.base import RECOGNITION as RECOGNITION
@@ -23,6 +24,7 @@ from storage.tables.generation import Generation as Generation
 from storage.tables.generation import Tag as Tag
 from storage.tables.generation import Vocabulary as Vocabulary
 from storage.tables.ledger import Archive as Archive
+from storage.tables.ledger import Content as Content
 from storage.tables.ledger import Failure as Failure
 from storage.tables.ledger import Ignored as Ignored
 from storage.tables.ledger import Image as Image

@@ -20,6 +20,9 @@ PRECISIONS = ("float32", "float16", "bfloat16", "certified")
 """Number formats of records, which name them by place; add only at the end. ``certified``: computed in bfloat16, and
 what came near to a threshold again in float32. So tags are nearly always those of float32."""
 
+HASH_BYTES = 16
+"""How much of the SHA-256 of an image's bytes finds equal ones: 128 bits are never the same by chance."""
+
 RECOGNITION = "recognition"
 """The stage that every archive has: tags, captions and vectors. Others are keys of ``results.partitions.TABLES``."""
 

@@ -62,6 +62,20 @@ class Image(Base):
     missing_since: Mapped[datetime | None]
 
 
+class Content(Base):
+    """The bytes of an image when they were last read: what finds the images that have the same ones.
+
+    ``hash`` is the beginning of their SHA-256, ``HASH_BYTES`` long. ``version`` is that of the object they are of.
+    """
+
+    __tablename__ = "content"
+    __table_args__ = (Index("ix_content_hash", "hash", "image_id"),)
+
+    image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
+    version: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class Job(Base):
     """One stage over some images: recognition, or a further one. ``listed = done + skipped + failed + pending``.
 
@@ -115,6 +129,10 @@ class Job(Base):
     failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # Number of keys that were left out, by reason. They are not part of `listed`.
     ignored: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    # Of the done ones in closed shards: those that have the results of an image with the same bytes.
+    copied: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Whether images whose files were moved have been looked for, after all its images had an outcome.
+    looked_for_moves: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     # Resumed after it failed: it continues however many of its images are forbidden.
     breaker_is_off: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
@@ -185,6 +203,7 @@ class Shard(Base):
     n_done: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     n_failed: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     n_skipped: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    n_copied: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 

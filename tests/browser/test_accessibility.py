@@ -42,6 +42,7 @@ SCREENS = (
     "/jobs/{job}/failures",
     "/archives",
     "/archives/policies",
+    "/duplicates",
     "/generations",
     "/training",
     "/datasets",

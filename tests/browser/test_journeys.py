@@ -156,6 +156,7 @@ def test_no_screen_is_wider_than_a_phone(page: Page) -> None:
         "/jobs/1/failures",
         "/archives",
         "/archives/policies",
+        "/duplicates",
         "/generations",
         "/docs",
     ):
@@ -187,6 +188,7 @@ def test_text_stands_out_from_what_is_behind_it(browser: Browser, base_url: str,
         "/jobs/1/failures",
         "/archives",
         "/archives/policies",
+        "/duplicates",
         "/generations",
     ):
         page.goto(path)

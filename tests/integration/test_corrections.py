@@ -80,7 +80,7 @@ def test_a_job_that_records_again_overwrites_no_person(client: TestClient, archi
     services.corrections.tag([cat], remove=[CAT])
     services.corrections.tag([cup], add=[CAT])
     with unit_of_work(services.engine) as session:
-        session.execute(text("UPDATE record SET version = 'another', tags = '{}', scores = '{}'"))
+        session.execute(text("UPDATE record SET version = 'another', sha256 = '', tags = '{}', scores = '{}'"))
     assert recognise(services, str(archive)).done > 0
     assert with_tag(services, CAT) == [cup]
     assert {tag.source for tag in services.images.get(cat).tags} == {"model"}

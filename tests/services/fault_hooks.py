@@ -132,7 +132,7 @@ def _remove_fence() -> None:
 
     advance = shards.advance
 
-    def advance_whoever_asks(session: Any, shard_id: int, _epoch: int, *more: Any) -> str:
+    def advance_whoever_asks(session: Any, shard_id: int, _epoch: int, *more: Any, copied: int) -> str:
         from sqlalchemy import text  # noqa: PLC0415
 
         # Locked, or the shard may end between the question and the write, which would then be fenced after all.
@@ -140,7 +140,7 @@ def _remove_fence() -> None:
         shard = session.execute(held, {"id": shard_id}).one()
         if shard.state != "leased":
             return "running"
-        return advance(session, shard_id, shard.epoch, *more)
+        return advance(session, shard_id, shard.epoch, *more, copied=copied)
 
     shards.require_held = lambda *_: None  # type: ignore[assignment]
     shards.advance = advance_whoever_asks  # type: ignore[assignment]

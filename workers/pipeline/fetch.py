@@ -57,8 +57,7 @@ def fetch(work: Work, max_bytes: int) -> None:
     if not len(fetched.body):
         raise EmptyFileError("the object has no bytes")
     work.body, work.version = fetched.body, fetched.version
-    if not work.lease.is_further:  # only records keep it
-        work.sha256 = hashlib.sha256(fetched.body).digest()
+    work.sha256 = hashlib.sha256(fetched.body).digest()
 
 
 def load_features(work: Work, retags_from: str, files: FeatureFiles, engine: Engine) -> None:

@@ -24,6 +24,7 @@ from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight
 from workers.pipeline.infer import do_stage, recognise
 from workers.pipeline.leases import HeldLeases
+from workers.pipeline.recall import Recall
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
 from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined, keep_facts
@@ -82,6 +83,7 @@ class Pipeline:
     def __enter__(self) -> Self:
         steps = self.steps
         steps.fetch.start(self._fetch, self._fail)
+        steps.recall.start(Recall(self._engine, self._files, steps, self._release).loop, self._fail)
         steps.decode.start(self._decode, self._fail)
         steps.infer.start(partial(self._infer, steps.infer, lambda _: self._options.batch_size), self._fail)
         steps.infer_further.start(
@@ -226,19 +228,15 @@ class Pipeline:
             for other in work.others:
                 other.version, other.sha256, other.failure = work.version, work.sha256, work.failure
             if work.body is not None:
-                self.steps.decode.inbox.put(work)
+                self.steps.recall.inbox.put(work)
                 continue
             for each in work.together:
                 self.steps.inbox_of(each).put(each)
 
     def _fetch_one(self, work: Work) -> None:
         if work.lease.is_store_down:
-            work.failure = ImageFailure(
-                is_transient=True,
-                code="store_unavailable",
-                about_content=False,
-                detail="postponed because other images failed",
-            )
+            detail = "postponed because other images failed"
+            work.failure = ImageFailure(is_transient=True, code="store_unavailable", about_content=False, detail=detail)
             return
         if work.lease.store is not None:
             work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
@@ -354,7 +352,8 @@ class Pipeline:
         finalise_old_failures(batch)
         with self.steps.write.timed(lease):
             how = (batch.thresholds, self._options.lease_seconds, self._files, batch.stage)
-            state = self.leases.until_available(lease, lambda: write(self._engine, batch, *how))
+            places = self._options.keep_place
+            state = self.leases.until_available(lease, lambda: write(self._engine, batch, *how, keep_place=places))
         if state is None:
             return
         if batch.sound:

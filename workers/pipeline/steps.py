@@ -37,12 +37,20 @@ class Steps:
     def __init__(self, options: PipelineOptions, metrics: WorkerMetrics) -> None:
         fetchers = options.fetch_threads
         self.fetch: Step[Work] = Step("fetch", fetchers, 2 * fetchers, metrics)
+        self.recall: Step[Work] = Step("recall", 1, 2 * fetchers, metrics)
         self.decode: Step[Work] = Step("decode", options.decoders, fetchers + 2 * options.decoders, metrics)
         self.infer: Step[Work] = Step("infer", 1, 2 * options.batch_size, metrics)
         # Stages other than recognition: their models are slower, and run beside it.
         self.infer_further: Step[Work] = Step("infer", 1, FURTHER_WAITING, metrics)
         self.write: Step[Batch] = Step("write", 1, 2, metrics)
-        self._all: tuple[Step[Any], ...] = (self.fetch, self.decode, self.infer, self.infer_further, self.write)
+        self._all: tuple[Step[Any], ...] = (
+            self.fetch,
+            self.recall,
+            self.decode,
+            self.infer,
+            self.infer_further,
+            self.write,
+        )
 
     def inbox_of(self, work: Work) -> queue.Queue[Work | None]:
         """Return the queue before the model of the work's stage."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storage.objects.base import ObjectStore
     from storage.results.features import Kept
     from storage.results.images import ImageKey
+    from storage.results.same_bytes import SameBytes
     from workers.stages import StageModel
 
 FAILURES_IN_A_ROW = 16
@@ -71,6 +72,8 @@ class Work:
     kept: Kept | None = None
     feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, if new tags are computed from them
     body: bytes | memoryview | None = None
+    same: SameBytes | None = None  # the record of an image with the same bytes, which is taken over
+    copied_features: NDArray[Any] | None = None  # those of the other image, if the job stores them
     sha256: bytes | None = None  # of the body, or of that from which the stored features are
     reserved_bytes: int = 0
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
@@ -124,8 +127,8 @@ class Batch:
 
     @property
     def sound(self) -> list[Work]:
-        """The images without a failure: they have pixels or results."""
-        return [work for work in self.works if work.failure is None]
+        """The images without a failure that a model looks at: they have pixels, stored features or results."""
+        return [work for work in self.works if work.failure is None and work.same is None]
 
 
 class Lease:
@@ -140,6 +143,8 @@ class Lease:
         self.outcomes = bytearray(shard.outcomes)
         self.goes_with = shard.id
         """The shard whose images are fetched for this one too; its own id if it is the one."""
+        self.copied: set[int] = set()
+        """Positions that took over the results of an image with the same bytes, by this holder."""
         self.transient_failures: list[ImageFailure] = []
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()

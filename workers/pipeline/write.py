@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psycopg import DataError, IntegrityError
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.ledger import breaker, shards
-from storage.results import features, metadata, records
+from storage.results import contents, features, metadata, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.messages import features_kept
@@ -38,10 +38,13 @@ def write(
     lease_seconds: float,
     files: FeatureFiles | None = None,
     stage: StageModel | None = None,
+    *,
+    keep_place: bool = True,
 ) -> str:
     """Commit the outcomes of a batch and return the state of its job.
 
     ``thresholds`` are those of the model's tags; ``stage`` is the model of a batch of another stage than recognition.
+    ``keep_place`` says whether to store where images were taken that take over the results of others.
     Stored features are written to a file before the transaction that refers to it begins.
 
     If the database rejects results, the batch is bisected until the faulty image is isolated. The error is then
@@ -51,7 +54,7 @@ def write(
         FencedError: the lease was lost; nothing was written.
         ServiceUnavailableError: the database is unavailable; the same call may be repeated.
     """
-    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files, stage))
+    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files, stage, keep_place))
 
 
 def finalise_old_failures(batch: Batch) -> None:
@@ -78,6 +81,7 @@ class _How:
     lease_seconds: float
     files: FeatureFiles | None
     stage: StageModel | None
+    keep_place: bool
 
 
 def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
@@ -99,12 +103,10 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     done = [work for work in works if work.failure is None]
     failed = [work for work in works if work.failure is not None and not work.failure.is_transient]
     outcomes = bytearray(lease.outcomes)
-    stored = [work for work in done if work.prediction is not None and work.prediction.features is not None]
+    kept = {work: own for work in done if (own := _features_of(work)) is not None}
     file = None
-    if stored and how.files is not None:
-        rows = np.stack(
-            [work.prediction.features for work in stored if work.prediction and work.prediction.features is not None]
-        )
+    if kept and how.files is not None:
+        rows = np.stack(list(kept.values()))
         file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
     with unit_of_work(engine) as session:
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
@@ -112,10 +114,12 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
         if shard.from_generation_id is None:  # stored features say nothing about the object's current version
             records.note_versions(session, existing, {work.image.id: work.version for work in done})
+            contents.note(session, _read_bytes((*done, *failed), existing))
         for work in (*done, *failed):
             present = work.image.id in existing
             outcome = shards.DONE if work.failure is None else shards.FAILED
             outcomes[work.position] = outcome if present else shards.SKIPPED
+        copied = lease.copied | {work.position for work in done if work.same and work.image.id in existing}
         if how.stage is not None:
             results = [(work.image.id, work.version, work.result) for work in done if work.image.id in existing]
             how.stage.write(session, results, provenance)
@@ -127,15 +131,30 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             if work.facts is not None and work.image.id in existing
         ]
         metadata.write(session, told, shard.job_id)
+        taken = {work.image.id: work.same.image_id for work in done if work.same and work.image.id in existing}
+        metadata.copy(session, taken, shard.job_id, with_place=how.keep_place)
         if file is not None:
-            at = {work.image.id: (n, work.version) for n, work in enumerate(stored) if work.image.id in existing}
+            at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
         records.write_failures(session, _failures(failed, existing), provenance)
-        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds)
+        n_copied = shard.n_copied + len(copied)
+        state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds, copied=n_copied)
         if any(work.failure.code == breaker.FORBIDDEN for work in failed if work.failure is not None):
             state = "failed" if breaker.trip(session, shard.job_id) else state
-    lease.outcomes[:] = outcomes
+    lease.outcomes[:], lease.copied = outcomes, copied
     return state
+
+
+def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
+    return [
+        contents.ReadBytes(work.image.id, work.version, work.sha256)
+        for work in works
+        if work.sha256 is not None and work.image.id in existing
+    ]
+
+
+def _features_of(work: Work) -> NDArray[Any] | None:
+    return work.copied_features if work.prediction is None else work.prediction.features
 
 
 def _write_recognised(
@@ -145,7 +164,8 @@ def _write_recognised(
     for captioner in {work.captioner for work in works}:
         own = [work for work in works if work.captioner == captioner]
         written = replace(provenance, captioner=captioner or provenance.captioner)
-        records.write_records(session, _records(own, existing, how.thresholds), written)
+        rows = _records([work for work in own if work.same is None], existing, how.thresholds)
+        records.write_records(session, [*rows, *_records_of_same(own, existing)], written)
 
 
 def _records(
@@ -180,6 +200,26 @@ def _records(
             )
         )
     return rows
+
+
+def _records_of_same(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.RecordRow]:
+    """Return the records that are taken over: by value, so that the other image may be deleted meanwhile."""
+    return [
+        records.RecordRow(
+            image_id=work.image.id,
+            version=work.version,
+            tags=work.same.tags,
+            scores=work.same.scores,
+            caption=work.caption,
+            width=work.width,
+            height=work.height,
+            vector=work.same.vector,
+            sha256=work.sha256,
+            precision=work.precision,
+        )
+        for work in works
+        if work.same is not None and work.image.id in existing
+    ]
 
 
 def _failures(works: Sequence[Work], existing: Mapping[int, str]) -> list[records.FailureRow]:

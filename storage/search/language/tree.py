@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FieldName = Literal[
-    "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "read", "taken", "camera", "lens",
+    "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "duplicate", "same", "read", "taken", "camera", "lens",
     "near", "keyword", "rating",
 ]  # fmt: skip
 RegionFieldName = Literal["count", "area"]

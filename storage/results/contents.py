@@ -1,0 +1,114 @@
+"""Which images have the same bytes: a hash of each, when it was last read.
+
+A file that was only touched has another version and the same bytes. What is known of these bytes then belongs to the
+new version too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.database import driver_connection
+from storage.tables import HASH_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+OF_BYTES = ("record", "reading", "localization", "cropping", "look", "feature", "failure", "metadata")
+"""Tables whose ``version`` is that of the bytes from which a row was made. Data sets are left as they were sealed."""
+
+# One statement, since each that a batch takes costs a round trip. It sees the table as it was before.
+_NOTE = """
+    WITH fresh AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(hashes)b AS bytea[]))
+            AS fresh (image_id, version, hash)
+    ), noted AS (
+        INSERT INTO content (image_id, version, hash) SELECT image_id, version, hash FROM fresh ORDER BY image_id
+        ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash
+        WHERE (content.version, content.hash) IS DISTINCT FROM (excluded.version, excluded.hash)
+    )
+    SELECT image_id, content.version, fresh.version FROM content JOIN fresh USING (image_id, hash)
+    WHERE content.version <> fresh.version ORDER BY image_id
+"""
+
+_FROM_RECORDS = """
+    INSERT INTO content (image_id, version, hash)
+    SELECT DISTINCT ON (image_id) image_id, version, substring(sha256 FOR {bytes:d})
+    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id) JOIN record ON image_id = wanted.id
+    WHERE sha256 IS NOT NULL AND NOT EXISTS (SELECT FROM content WHERE content.image_id = wanted.id)
+    ORDER BY image_id, recorded_at DESC
+    ON CONFLICT (image_id) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBytes:
+    """The bytes of an image as they were read: their version, and their SHA-256."""
+
+    image_id: int
+    version: str
+    sha256: bytes
+
+
+def hash_of(sha256: bytes) -> bytes:
+    """Return what finds the images with these bytes."""
+    return sha256[:HASH_BYTES]
+
+
+def note(session: Session, rows: Sequence[ReadBytes]) -> int:
+    """Store what was read. Return how many of the images have a new version of the bytes that they had before.
+
+    What was made of these bytes then belongs to the new version. The caller has locked the images.
+    """
+    if not rows:
+        return 0
+    ordered = sorted(rows, key=lambda row: row.image_id)
+    same = driver_connection(session).execute(
+        _NOTE,
+        {
+            "ids": [row.image_id for row in ordered],
+            "versions": [row.version for row in ordered],
+            "hashes": [hash_of(row.sha256) for row in ordered],
+        },
+        prepare=True,
+    )
+    touched = {image_id: (before, now) for image_id, before, now in same.fetchall()}
+    hand_on(session, touched)
+    return len(touched)
+
+
+def hand_on(session: Session, versions: Mapping[int, tuple[str, str]]) -> None:
+    """Let what was made of the bytes of images belong to another version of them: by image, (before, now)."""
+    if not versions:
+        return
+    values = {
+        "ids": list(versions),
+        "before": [before for before, _ in versions.values()],
+        "now": [now for _, now in versions.values()],
+    }
+    for table in OF_BYTES:
+        session.execute(
+            text(
+                f"""UPDATE {table} SET version = same.now
+                    FROM unnest(CAST(:ids AS bigint[]), CAST(:before AS text[]), CAST(:now AS text[]))
+                        AS same (image_id, before, now)
+                    WHERE {table}.image_id = same.image_id AND {table}.version = same.before"""  # noqa: S608  (constants)
+            ),
+            values,
+        )
+
+
+def note_recorded(session: Session, image_ids: Sequence[int]) -> int:
+    """Store the hashes of images that were read before there was a place for them, from their records.
+
+    Return how many. Nothing is read again. The caller has locked the images or their archive.
+    """
+    if not image_ids:
+        return 0
+    noted = session.execute(text(_FROM_RECORDS.format(bytes=HASH_BYTES)), {"ids": sorted(image_ids)})
+    return int(noted.rowcount)  # type: ignore[attr-defined]  # an INSERT's result is a CursorResult

@@ -1,0 +1,39 @@
+"""The end of jobs: images whose files were moved continue where the files are now, and then the jobs are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from storage.database import unit_of_work
+from storage.ledger import followers, jobs
+from storage.results import moves
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+log = structlog.get_logger()
+
+
+def finish_jobs(engine: Engine) -> list[int]:
+    """End the jobs that have nothing left to do. Return their ids.
+
+    Each step is a transaction of its own, and a job is done only after the last one. So a worker that dies in between
+    leaves the rest to the next one that calls this, and of two that call it at once one passes over the other's job.
+    """
+    places: dict[int, bytes] = {}
+    while True:
+        with unit_of_work(engine) as session:
+            ended = jobs.next_for_moves(session)
+            if ended is None:
+                return jobs.finish_completed(session)
+            job_id, archive_id = ended
+            of_request = [job_id, *followers.of(session, job_id)]
+            settled = moves.settle(session, archive_id, of_request, places.get(job_id, b""))
+            if settled.after is None:
+                jobs.note_no_moves(session, job_id)
+            else:
+                places[job_id] = settled.after
+        if settled.moved:
+            log.info("moved", job=job_id, images=settled.moved)
