@@ -16,7 +16,7 @@ requested with a unique key, so that a retry does not start a second job.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -25,7 +25,6 @@ from urllib3.util import Retry, Timeout
 
 from ramq.client_duplicates import DuplicateCalls
 from ramq.client_jobs import ONCE, JobCalls
-from ramq.client_reviews import ReviewCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_CHUNK_BYTES = 64 * 1024
 PAGE = 100
 """Items that the iterators request at a time."""
 
@@ -63,7 +63,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, ReviewCalls, DuplicateCalls, TeachingCalls):
+class Client(JobCalls, DuplicateCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:
@@ -163,6 +163,29 @@ class Client(JobCalls, ReviewCalls, DuplicateCalls, TeachingCalls):
 
     def _counted(self, text: str | None, tags: Sequence[str], filters: Mapping[str, str | float | None]) -> FacetsOut:
         return self._ask(FacetsOut, "GET", "/v1/tags", {"q": text, "tag": tags, "limit": 1, **filters})
+
+    def export(
+        self,
+        file: IO[bytes],
+        text: str | None = None,
+        *,
+        tags: Sequence[str] = (),
+        **filters: str | float | None,
+    ) -> None:
+        """Write all hits of a search into a file, in bounded memory. ``format="csv"`` and the like choose its format.
+
+        Raises:
+            UnreachableError: the connection broke before the file was complete.
+        """
+        wanted = {"q": text, "tag": tags, **filters}
+        response = self._send("GET", "/v1/export", wanted, preload_content=False)
+        try:
+            for chunk in response.stream(_CHUNK_BYTES):
+                file.write(chunk)
+        except urllib3.exceptions.HTTPError as error:
+            raise UnreachableError(f"{self._url} broke off before the file was complete: {error}") from error
+        finally:
+            response.release_conn()
 
     # Images --------------------------------------------------------------------------------------------------------
 

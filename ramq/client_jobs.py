@@ -10,7 +10,8 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from ramq.schemas.jobs import FailureOut, JobOut
-from ramq.schemas.views import EstimateOut, PageOut, WorkerOut
+from ramq.schemas.stages import EstimateOut
+from ramq.schemas.views import PageOut, WorkerOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

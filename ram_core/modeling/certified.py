@@ -180,6 +180,13 @@ class CertifiedRunner(Runner[N]):
         back = torch.cat([audits, others]).argsort()
         return Tagged(torch.cat([one.logits for one in parts])[back], torch.cat([one.tokens for one in parts])[back])
 
+    def _forget(self) -> None:
+        self._decoding, self._encoding = LogitError(LEAST_DECODER_ERROR), LogitError(LEAST_ENCODER_ERROR)
+        self._next_audit, self._chance = 0, random.Random(0)  # noqa: S311  (a sample, no secret)
+        self._images = self._certified = self._repeated = self.audited = self.missed = 0
+        self._window: deque[Audit] = deque(maxlen=WINDOW)
+        self._pays = True
+
     def _chosen(self, count: int) -> torch.Tensor:
         """Return which of the next images are audits: the very first one, and one of each ``EVERY``.
 
@@ -192,13 +199,6 @@ class CertifiedRunner(Runner[N]):
             self._next_audit = block * EVERY + self._chance.randrange(EVERY)
         self._images += count
         return found
-
-    def _forget(self) -> None:
-        self._decoding, self._encoding = LogitError(LEAST_DECODER_ERROR), LogitError(LEAST_ENCODER_ERROR)
-        self._next_audit, self._chance = 0, random.Random(0)  # noqa: S311  (a sample, no secret)
-        self._images = self._certified = self._repeated = self.audited = self.missed = 0
-        self._window: deque[Audit] = deque(maxlen=WINDOW)
-        self._pays = True
 
     def _audit(self, pixels: torch.Tensor, limits: torch.Tensor) -> Tagged:
         """Compute one image in both formats. Return the results of float32."""

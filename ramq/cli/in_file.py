@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ramq.cli.output import out, visible
+from ramq.cli.output import out
 from ramq.services.said_by_files import lines_of
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from storage.results.metadata import MetadataView

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from storage.database import unit_of_work
 from storage.page import Page
 from storage.results import archives, copies
-from storage.search import query as queries
+from storage.search.cursors import decode_cursor, encode_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +44,14 @@ class DuplicateClient:
         """
         after = None
         if cursor:
-            count, first = queries.decode_cursor(cursor, 2, _BOUND)
+            count, first = decode_cursor(cursor, 2, _BOUND)
             after = count, first
         with unit_of_work(self._engine) as session:
             found = copies.groups(session, archive_id=_id_of(session, archive), after=after, limit=limit + 1)
         if len(found) <= limit:
             return Page(found)
         last = found[limit - 1]
-        return Page(found[:limit], queries.encode_cursor((last.count, last.images[0].image_id), _BOUND))
+        return Page(found[:limit], encode_cursor((last.count, last.images[0].image_id), _BOUND))
 
     def rows(self, archive: str | None = None) -> Iterator[CopyRow]:
         """Yield every image that has a copy, group by group, as they are at one moment. Raises as ``page``."""

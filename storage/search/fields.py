@@ -48,7 +48,7 @@ def below(prefix: str) -> Condition:
     return forms[0] if len(forms) == 1 else conditions.Any(forms)
 
 
-def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: PLR0911  (a line for each field)
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
     """Return the condition of a filter, but for those that ``text_in_pictures`` answers.
 
     Raises:

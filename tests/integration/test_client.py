@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from contextlib import contextmanager
@@ -198,6 +200,24 @@ def test_waiting_ends_in_time_and_leaves_the_job_alone(ramq: Client, archive: Pa
     with pytest.raises(TimeoutError, match="pending"):
         ramq.wait(job.id, timeout_seconds=0.2, poll_seconds=0.1)
     assert ramq.job(job.id).state == "running"
+
+
+def test_all_hits_are_written_into_a_file(ramq: Client) -> None:
+    file = io.BytesIO()
+    ramq.export(file, tags=[CAT])
+    [row] = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert row["key"] == "chelsea.png"
+    ramq.export(file := io.BytesIO(), format="csv")
+    assert len(list(csv.reader(io.StringIO(file.getvalue().decode())))) == PHOTOGRAPHS + 2
+    with pytest.raises(ProblemError, match="csv has no place for vectors"):
+        ramq.export(io.BytesIO(), format="csv", vectors="text")
+
+
+def test_a_file_that_breaks_off_is_not_taken_for_a_complete_one() -> None:
+    half = (200, {"Content-Length": "1000"}, b"half")
+    broken = pytest.raises(UnreachableError, match="broke off before the file was complete")
+    with answering(half) as (url, _), Client(url, attempts=1) as client, broken:
+        client.export(io.BytesIO())
 
 
 def test_every_operation_of_the_api_is_covered_or_left_out_for_a_reason(client: TestClient) -> None:

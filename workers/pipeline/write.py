@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workers.stages import StageModel
 
 
-def write(
+def write(  # noqa: PLR0913  (what all images of a batch share)
     engine: Engine,
     batch: Batch,
     thresholds: NDArray[np.float32] | None,
