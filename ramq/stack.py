@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 60.0
+STOP_SECONDS = 90.0
 """The time that a worker has to finish its batch. After that it is killed, and its lease expires."""
 
 _QUICK_SECONDS = 10.0
