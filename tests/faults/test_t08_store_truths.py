@@ -48,7 +48,8 @@ def test_every_answer_of_a_store_about_an_object_has_its_own_class(
     }
     environment = {"RAMQ_S3_ENDPOINT_URL": s3_proxy.url}
     with client_services(proxied) as services, running_fleet(proxied, tmp_path, **environment) as fleet:
-        s3_proxy.fail(Status(503), only=".")  # listed, but nothing is fetched yet
+        # Listed, but nothing is fetched yet. A file .ramqignore is looked for.
+        s3_proxy.storm(Rule(Status(503), only=".png"), Rule(Status(503), only="end."))
         job = services.jobs.create(f"s3://{bucket}")
         fleet.start(1)
         wait_for(services, job.id, fleet, lambda view: view.listed == len(files) and not view.is_listing)

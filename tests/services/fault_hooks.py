@@ -151,10 +151,10 @@ def _fill_disk(path: Path) -> None:
 
     write = pipeline.write
 
-    def write_if_there_is_room(*arguments: Any) -> str:
+    def write_if_there_is_room(*arguments: Any, **more: Any) -> str:
         if path.exists():
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(*arguments)
+        return write(*arguments, **more)
 
     pipeline.write = write_if_there_is_room
 
@@ -164,8 +164,8 @@ def _note_commits(path: Path) -> None:
 
     write = pipeline.write
 
-    def write_and_tell(engine: Any, batch: Any, *more: Any) -> str:
-        state = write(engine, batch, *more)
+    def write_and_tell(engine: Any, batch: Any, *more: Any, **named: Any) -> str:
+        state = write(engine, batch, *more, **named)
         done = [work.image.id for work in batch.works if work.failure is None]
         with path.open("ab", buffering=0) as file:
             file.write("".join(f"{number}\n" for number in done).encode())

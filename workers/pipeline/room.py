@@ -26,7 +26,10 @@ def has_room(name: str, models_dir: Path, device: str) -> bool:
         device: where the models run.
     """
     needed = _TIMES * _bytes_of(models_dir / name)
-    free, total = _on_gpu(device) if device.startswith("cuda") else _of_host()
+    memory = _on_gpu(device) if device.startswith("cuda") else _of_host()
+    if memory is None:
+        return True
+    free, total = memory
     return free - max(needed, _SMALL_BYTES) > total / _KEPT_FREE
 
 
@@ -57,9 +60,13 @@ def _reclaimable() -> int:
     return 0
 
 
-def _on_gpu(device: str) -> tuple[int, int]:
+def _on_gpu(device: str) -> tuple[int, int] | None:
+    """Return free and total bytes of a GPU's memory; None without it: loading says what is wrong."""
     import torch  # noqa: PLC0415  (loaded with the first model, not with this module)
 
-    free, total = torch.cuda.mem_get_info(torch.device(device))
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    try:
+        free, total = torch.cuda.mem_get_info(torch.device(device))
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    except (RuntimeError, AssertionError):  # no driver, no such device, or a torch without CUDA
+        return None
     return free + cached, total
