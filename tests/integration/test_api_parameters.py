@@ -116,7 +116,7 @@ def test_tags_and_searches_refuse_each_others_cursors(client: TestClient) -> Non
     refused += [client.get("/v1/search", params={"cursor": of_tags, **query}) for query in ({}, {"q": "coffee"})]
 
     details = {assert_problem(response, 422, "usage")["detail"] for response in refused}
-    assert details == {"the cursor does not belong to this search: use next_cursor of the previous page"}
+    assert all(detail.startswith("the cursor does not belong to this search") for detail in details)
 
 
 # Numbers that are no numbers ------------------------------------------------------------------------------------------

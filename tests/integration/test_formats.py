@@ -29,7 +29,7 @@ def test_a_folder_of_cameras_and_phones_is_recognised(services: Services, crop_w
     fine |= {"a.jxl": poison.jpeg_xl(cameras.scene())}
     wrong = {
         "b.NEF": cameras.tiff_based("NIKON", 1, cameras.thumbnail()),
-        "c.mts": (b"\x00\x00\x00\x00G" + bytes(187)) * 4,
+        "c.dat": (b"\x00\x00\x00\x00G" + bytes(187)) * 4,
     }
     for name, body in (fine | wrong).items():
         (folder / name).write_bytes(body)
@@ -38,7 +38,7 @@ def test_a_folder_of_cameras_and_phones_is_recognised(services: Services, crop_w
     assert (job.done, failures.keys()) == (len(fine), wrong.keys())
     assert {each.error_class for each in failures.values()} == {"unsupported"}
     assert "160 x 120" in failures["b.NEF"].detail
-    assert failures["c.mts"].detail.startswith("a film")
+    assert failures["c.dat"].detail.startswith("a film")
     wanted = cameras.scene().resize((160, 107))
     for name in fine:
         content, _ = services.images.thumbnail(services.images.find(name), 160)
