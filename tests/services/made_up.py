@@ -11,6 +11,8 @@ from storage.objects.base import PAGE_SIZE, Fetched, ObjectInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from storage.objects.ignoring import Ignoring
+
 SIDE = 8
 VERSION = "1"
 
@@ -38,8 +40,8 @@ class MadeUpStore:
     def check(self) -> None:
         """It is always there."""
 
-    def pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
-        """Give all keys behind ``after``; prefixes mean nothing here."""
+    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+        """Give all keys behind ``after``; prefixes mean nothing here, and nothing is left out."""
         first = 0 if after is None else int(after.partition(".")[0]) + 1
         for begin in range(first, self.count, PAGE_SIZE):
             numbers = range(begin, min(begin + PAGE_SIZE, self.count))
