@@ -13,6 +13,7 @@ import numpy as np
 
 from storage.database import driver_connection
 from storage.errors import UsageError
+from storage.remembered import remembered
 from storage.results.metadata import CELLS_AROUND, CELLS_PER_DEGREE, EARTH_KM
 from storage.results.moments import HEAD, Changes, Moment, ids_of, numbers_of
 
@@ -247,9 +248,11 @@ def _columns(arrays: Sequence[bytes | None]) -> Columns:
     return Columns(ids[order], dates[order], cameras[order].astype(np.int32), months[order])
 
 
-def camera_labels(session: Session, numbers: Sequence[int]) -> dict[int, str]:
-    """Return the names of cameras, by their numbers."""
-    found = driver_connection(session).execute(
-        "SELECT id, label FROM device WHERE id = ANY(%(ids)s)", {"ids": list(numbers)}
-    )
-    return dict(found.fetchall())
+def camera_labels(session: Session) -> dict[int, str]:
+    """Return the names of all cameras, by their numbers."""
+
+    def look_up() -> dict[int, str]:
+        found = driver_connection(session).execute("SELECT id, label FROM device WHERE kind = 'camera'")
+        return dict(found.fetchall())
+
+    return remembered(session, "cameras", look_up)

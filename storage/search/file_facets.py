@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from storage.index.counting import count_archives, count_folders
+from storage.remembered import remembered
 from storage.results import archives, metadata_search
 from storage.results.metadata_search import UNDATED, UNDATED_MONTH
 from storage.search.language.writer import filter_text
@@ -45,14 +46,14 @@ def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: i
     counts = np.bincount(columns.cameras[places])
     counts[:1] = 0  # without a camera
     most = [number for number in np.argsort(-counts, kind="stable")[:limit].tolist() if counts[number]]
-    labels = metadata_search.camera_labels(session, most)
+    labels = metadata_search.camera_labels(session)
     cameras = [
         FileFacet(labels[number], int(counts[number]), filter_text("camera", labels[number]))
         for number in most
         if number in labels
     ]
     by_archive = count_archives(found)
-    uris = {archive.id: archive.uri for archive in archives.every(session)} if by_archive else {}
+    uris = remembered(session, "addresses of archives", lambda: {one.id: one.uri for one in archives.every(session)})
     named = [
         FileFacet(uris[number], count, filter_text("archive", str(number)))
         for number, count in sorted(by_archive.items(), key=lambda pair: (-pair[1], pair[0]))
