@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
 from ram_core.opening import colours, depth, formats, frames, modern, raw
@@ -40,6 +40,8 @@ MAX_PIXELS = 178_956_970
 _JPEG_FACTOR = 2
 """A JPEG of this many times the limit is decoded if a reduced scale keeps it within the limit: what is decoded takes
 the memory. A progressive one needs 6 bytes for each of its pixels too. A decoder has 16 for each of the limit."""
+
+_MOST_TEXT_BYTES = 64 * 1024 * 1024
 
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
@@ -237,3 +239,5 @@ def _orientation(image: Image.Image) -> int | None:
 def load_plugins() -> None:
     """Register all of Pillow's formats. By itself Pillow does that only after the common ones have failed."""
     Image.init()
+    # A long text beside the pixels is no reason to refuse them. Pillow's own limits are 1 and 64 MB.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT_BYTES

@@ -80,6 +80,8 @@ class _Place:
 
     def of(self, hit: Hit) -> Path:
         if self._folder is None:
+            if hit.missing:
+                raise UsageError("its original is missing")
             return _root(hit.archive)
         self._archive = self._archive or hit.archive
         if hit.archive != self._archive:

@@ -45,6 +45,8 @@ def rewrite(root: Path, key: str, change: Callable[[bytes | None], bytes | None]
     except OSError as error:
         if error.errno in _LINKED:
             raise ObjectForbiddenError(f"{key} leads through a symbolic link, which is not followed") from None
+        if error.errno == errno.EISDIR:
+            raise ObjectForbiddenError(f"{key} is a folder") from None
         if error.errno in _REFUSED:
             raise ObjectForbiddenError(f"{key} may not be written ({error.strerror}): check permissions") from None
         if error.errno == errno.ENAMETOOLONG:

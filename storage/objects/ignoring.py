@@ -45,6 +45,10 @@ MAX_PATTERNS = 1_000
 """Patterns of a job. A longer list belongs into a file."""
 MAX_PATTERN = 1_000
 """Characters of a pattern."""
+MAX_FILE_PATTERNS = 10_000
+"""Lines of a file ``.ramqignore``. So many take about a second to read."""
+MAX_DEPTHS = 3
+"""How often ``**`` may stand in a pattern. Each multiplies the time by the number of folders in a key."""
 
 _FOLDERS_KEPT = 4_096
 """How many folders' decisions are remembered. Keys come in order, so a few would do."""
@@ -138,8 +142,36 @@ def _rule(pattern: str, reason: str, where: str, *, is_typed: bool = False) -> _
         raise refused from None
     if compiled.regex is None or compiled.include is None:  # such as a range that ends before it begins
         raise refused
+    if bare.count("**") > MAX_DEPTHS:
+        raise UsageError(f"{where}: {pattern[:80]!r} has more than {MAX_DEPTHS} times **: write fewer")
     is_name = "/" not in bare.removeprefix("!")
-    return _Rule(compiled.regex, reason, not compiled.include, only_folders, is_name)
+    expression = re.compile(_without_going_back(compiled.regex.pattern))
+    return _Rule(expression, reason, not compiled.include, only_folders, is_name)
+
+
+_ANY, _TOKEN = "[^/]*", re.compile(r"\[\^/\]\*|\[(?:\\.|[^\]\\])+\]|\\.|.", re.DOTALL)
+
+
+def _without_going_back(expression: str) -> str:
+    """Return an expression of the library that takes time in proportion to a name, however many ``*`` it has.
+
+    What stands between two ``*`` may be taken where it is found first: if the rest does not match behind that, it
+    matches nowhere. So nothing but the last ``*`` of a name is tried at several places.
+    """
+    tokens, made, at = _TOKEN.findall(expression), [], 0
+    while at < len(tokens):
+        end = at + 1
+        if tokens[at] == _ANY:
+            while end < len(tokens) and tokens[end] != _ANY and tokens[end] not in set("()?/|+*^$."):
+                end += 1
+            if end < len(tokens) and tokens[end] == _ANY:
+                made.append(f"(?>{_ANY}?{''.join(tokens[at + 1 : end])})")
+                at = end
+                continue
+            end = at + 1
+        made += tokens[at:end]
+        at = end
+    return "".join(made)
 
 
 class Rules:
@@ -244,6 +276,8 @@ class Ignoring:
             lines = content.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise UsageError(f"{where} is not text in UTF-8") from None
+        if len(lines) > MAX_FILE_PATTERNS:
+            raise UsageError(f"{where} has more than {MAX_FILE_PATTERNS:,} lines: leave out whole folders instead")
         rules = [_rule(line, "ramqignore", f"{where}, line {number}") for number, line in enumerate(lines, 1)]
         self._files[_plain(folder)] = Rules([rule for rule in rules if rule], _plain(folder))
         self._folders.clear()

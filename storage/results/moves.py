@@ -33,7 +33,9 @@ _WAS_SPOKEN_OF = """(
     OR EXISTS (SELECT FROM dataset_item AS item WHERE item.image_id = image.id)
     OR image.id IN (SELECT unnest(yes || no) FROM head))"""
 
-_WAITS = "image.id IN (SELECT unnest(image_ids) FROM shard WHERE shard.state IN ('ready', 'leased'))"
+# Shards of cancelled and failed jobs stay as they were.
+_WAITS = """image.id IN (SELECT unnest(image_ids) FROM shard JOIN job ON job.id = shard.job_id
+    WHERE shard.state IN ('ready', 'leased') AND job.state IN ('running', 'paused'))"""
 
 _GONE = """
     image.archive_id = :archive_id AND image.missing_since IS NOT NULL AND image.version IN (content.version, :missing)

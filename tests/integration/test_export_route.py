@@ -30,7 +30,9 @@ def test_every_format_has_every_image_of_the_archive(client: TestClient) -> None
     ]  # fmt: skip
     keys = [json.loads(line)["key"] for line in answers["jsonl"].text.splitlines()]
     assert len(keys) == len(set(keys)) == ALL
-    assert [row["key"] for row in csv.DictReader(io.StringIO(answers["csv"].text))] == keys
+    rows = list(csv.DictReader(io.StringIO(answers["csv"].text)))
+    assert [row["key"] for row in rows] == keys
+    assert {"camera", "taken_at", "keywords"} <= set(rows[0]), "what files say"
     table = parquet.read_table(io.BytesIO(answers["parquet"].content))
     assert table["key"].to_pylist() == keys
     coco = json.loads(answers["coco"].text)

@@ -381,3 +381,15 @@ def test_moves_stay_within_an_archive(photos: Photos, tmp_path: Path) -> None:
     photos.run()
     assert photos.missing() == ["a.png"]
     assert photos.scalar("SELECT id FROM image WHERE archive_id = 1 AND key = 'a.png'") == image_id
+
+
+def test_a_cancelled_job_keeps_no_move_from_being_found(photos: Photos) -> None:
+    image_id = photos.ids()["a.png"]
+    photos.services.corrections.tag([image_id], add=["tag 3"], by="ann")
+    move(photos, "a.png", "e.png")
+    job = photos.services.jobs.create(str(photos.root))
+    while photos.worker._planner.begin(lambda: False) or photos.worker._planner.go_on(lambda: False):
+        pass
+    photos.services.jobs.cancel(job.id)
+    photos.run()
+    assert photos.ids()["e.png"] == image_id

@@ -109,6 +109,12 @@ def test_what_cannot_be_written_is_named_and_the_rest_is_written(run: Run, archi
     assert "symbolic link, which is not followed" in told.stderr
     assert not outside.exists()
 
+    (archive / "cat.png.xmp").unlink()
+    (archive / "cat.png.xmp").mkdir()
+    told = run("sidecars", "--beside")
+    assert (told.returncode, told.stdout) == (1, "0 sidecars written, 1 up to date, 1 left out\n")
+    assert "cat.png.xmp is a folder" in told.stderr
+
 
 @pytest.mark.parametrize(
     ("words", "told"),

@@ -155,3 +155,27 @@ def test_too_many_patterns_belong_into_a_file() -> None:
 def test_a_damaged_file_is_an_error_that_names_the_line(content: bytes, error: str) -> None:
     with pytest.raises(UsageError, match=error):
         Ignoring(Selection(), "folder").add_file("", content, "/x/.ramqignore")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "is_left_out"),
+    [
+        ("*a" * 40 + "*b", "/".join(["a" * 200] * 8 + ["a.png"]), False),
+        ("*a" * 40 + "*b", "a" * 200 + "b", True),
+        ("x/" + "*a" * 40 + "*b/*", "x/" + "a" * 1_000 + "/c", False),
+        ("**/*a*a*a*b/**/*a*a*b", "/".join(["a" * 100] * 10), False),
+        ("*ab*ab*", "aabxabx.png", True),
+        ("*a?c*d*.png", "xabcxdx.png", True),
+        ("*a[bc]*c.png", "abacc.png", True),
+        ("*ab*b", "ab", False),
+    ],
+)
+def test_many_stars_take_no_longer_and_mean_what_they_do_in_git(pattern: str, key: str, is_left_out: bool) -> None:
+    assert reasons(Selection(exclude=(pattern,)), key) == ["pattern" if is_left_out else None]
+
+
+def test_patterns_that_would_take_long_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"more than 3 times \*\*"):
+        Selection(exclude=("**/a/" * 4 + "b",)).check()
+    with pytest.raises(UsageError, match="more than 10,000 lines"):
+        Ignoring(NOTHING, "folder").add_file("", b"a\n" * 10_001, ".ramqignore")

@@ -48,7 +48,8 @@ def export(
     made_by, hits = services.search.export(query)
 
     def write(file: IO[bytes]) -> None:
-        write_rows(hits, format, file, made_by, readings, services.regions.views, vectors=of_space)
+        regions, told = services.regions.views, services.metadata.views
+        write_rows(hits, format, file, made_by, readings, regions, vectors=of_space, told=told)
 
     ending = "json" if format == "coco" else format
     return StreamingResponse(
