@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from ram_core.pictures import open_picture
 from ram_core.transforms import ReadingTransform, SquashTransform
@@ -291,3 +291,11 @@ def test_random_damage_never_escapes_as_an_unforeseen_error() -> None:
             damaged[places] = noise.integers(0, 256, 8)
             found = outcome(damaged.tobytes())
             assert not isinstance(found, str) or found in UNREADABLE, kind
+
+
+def test_a_long_text_beside_the_pixels_does_not_cost_them() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", "x" * 5_000_000, zip=True)
+    body = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(body, "PNG", pnginfo=info)
+    assert decode(body.getvalue(), SquashTransform(8), 10**7).pixels[0, 0].tolist() == [255, 0, 0]
