@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from ramq.web.streams import CHUNK_BYTES, Streams
 from ramq.web.turns import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_what_is_written_arrives_in_order_and_whole() -> None:
@@ -39,8 +42,8 @@ def test_a_late_error_ends_the_answer_in_the_middle() -> None:
         list(chunks)
 
 
-def test_a_client_that_goes_ends_the_writing_and_makes_place_for_another() -> None:
-    streams, is_over = Streams(most=1), threading.Event()
+def writing_until(is_over: threading.Event) -> Callable[[IO[bytes]], None]:
+    """Return what writes without end. The event is set when it cannot go on."""
 
     def endless(file: IO[bytes]) -> None:
         try:
@@ -48,6 +51,13 @@ def test_a_client_that_goes_ends_the_writing_and_makes_place_for_another() -> No
                 file.write(b"." * CHUNK_BYTES)
         finally:
             is_over.set()
+
+    return endless
+
+
+def test_a_client_that_goes_ends_the_writing_and_makes_place_for_another() -> None:
+    streams, is_over = Streams(most=1), threading.Event()
+    endless = writing_until(is_over)
 
     chunks = streams.begin(endless)
     next(chunks)
@@ -63,13 +73,7 @@ def test_a_client_that_goes_ends_the_writing_and_makes_place_for_another() -> No
 
 def test_a_client_that_reads_nothing_is_given_up() -> None:
     streams, is_over = Streams(most=1, seconds=0.05), threading.Event()
-
-    def endless(file: IO[bytes]) -> None:
-        try:
-            while True:
-                file.write(b"." * CHUNK_BYTES)
-        finally:
-            is_over.set()
+    endless = writing_until(is_over)
 
     chunks = streams.begin(endless)
     assert is_over.wait(20)
