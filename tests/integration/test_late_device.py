@@ -127,7 +127,7 @@ def test_a_pipeline_that_stops_writes_what_is_under_way_and_gives_the_rest_back(
 
 
 @pytest.mark.parametrize("do", ["pause", "cancel"])
-def test_a_job_that_is_paused_or_cancelled_keeps_what_is_under_way_at_most(
+def test_a_job_that_is_paused_or_cancelled_while_answers_are_awaited_loses_nothing(
     settings: Settings, services: Services, model: LateModel, tmp_path: Path, do: str
 ) -> None:
     files = fill(tmp_path / "photos", IMAGES)
@@ -143,7 +143,6 @@ def test_a_job_that_is_paused_or_cancelled_keeps_what_is_under_way_at_most(
         assert run.error is None
     view = services.jobs.get(job.id)
     assert view.listed == view.done + view.skipped + view.failed + view.pending
-    assert view.done <= 3 * BATCH
     assert leased(services) == 0
     check_counters(services, job.id)
     if do == "pause":
