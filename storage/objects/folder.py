@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from storage.objects.base import (
 from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from storage.objects.ignoring import Ignoring
@@ -262,19 +263,44 @@ class FolderStore:
 
 def _open_below(root: int, key: str) -> int:
     """Open a file one path component at a time, rejecting links at each. Closes ``root``."""
-    folder = root
+    *folders, name = key.split("/")
+    if not are_names(*folders, name):
+        os.close(root)
+        raise FileNotFoundError(key)
+    folder = open_folder(root, folders)
     try:
-        *folders, name = key.split("/")
-        if any(part in {"", ".", ".."} or "\x00" in part for part in (*folders, name)):
-            raise FileNotFoundError(key)
-        for part in folders:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            os.close(folder)
-            folder = inner
         # Non-blocking: opening a FIFO would otherwise wait for a writer that may never come.
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def are_names(*parts: str) -> bool:
+    """Return whether all parts of a path are names of files or folders, and none leads elsewhere."""
+    return not any(part in {"", ".", ".."} or "\x00" in part for part in parts)
+
+
+def open_folder(root: int, names: Sequence[str], *, with_missing: bool = False) -> int:
+    """Open a folder below another one, one name at a time, rejecting links at each. Closes ``root``.
+
+    Args:
+        root: descriptor of the folder above.
+        names: of the folders on the way, the last one included; see ``are_names``.
+        with_missing: make the folders that are missing.
+    """
+    folder = root
+    try:
+        for name in names:
+            if with_missing:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=folder)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
 
 
 def _chunks(file: IO[bytes], start: int, length: int) -> Iterator[bytes]:

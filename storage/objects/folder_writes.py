@@ -6,10 +6,10 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from storage.objects.base import BadKeyError, ObjectForbiddenError, StoreUnavailableError
+from storage.objects.folder import are_names, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,11 @@ def rewrite(root: Path, key: str, change: Callable[[bytes | None], bytes | None]
         StoreUnavailableError: the disk is full, or failed.
     """
     *folders, name = key.split("/")
-    if any(part in {"", ".", ".."} or "\x00" in part for part in (*folders, name)):
+    if not are_names(*folders, name):
         raise BadKeyError(f"{key!r} cannot be a path below a folder")
     try:
-        folder = _folder(root, folders, with_folders=with_folders)
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = open_folder(top, folders, with_missing=with_folders)
         try:
             return _rewrite(folder, name, change)
         finally:
@@ -52,24 +53,6 @@ def rewrite(root: Path, key: str, change: Callable[[bytes | None], bytes | None]
         if error.errno == errno.ENAMETOOLONG:
             raise BadKeyError(f"{key} is too long for a file name") from None
         raise StoreUnavailableError(f"{key} cannot be written: {error.strerror}") from error
-
-
-def _folder(root: Path, names: list[str], *, with_folders: bool) -> int:
-    """Open a folder below ``root``, one after the other, and return its descriptor."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in names:
-            if with_folders:
-                with suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=folder)
-            inner = os.open(name, flags, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-    except BaseException:
-        os.close(folder)
-        raise
-    return folder
 
 
 def _rewrite(folder: int, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
