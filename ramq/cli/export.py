@@ -25,6 +25,7 @@ from ramq.cli.search import (
     pointing_into,
     read,
 )
+from ramq.exported_rows import write_found
 from ramq.services.export import (
     FOLDERS,
     FORMATS,
@@ -35,7 +36,6 @@ from ramq.services.export import (
     write_folder,
     write_label_studio,
     write_labels,
-    write_rows,
     write_text_files,
 )
 from ramq.services.label_studio import check_address, labelling
@@ -173,11 +173,7 @@ def _write(
     elif format_ in TEXT_FILES:
         _report(*write_text_files(hits, format_, file, ramq.readings.views))
     else:
-        readings = ramq.readings.views if with_text else None
-        of_space = None if vectors is None else ramq.stages.vectors(vectors)
-        write_rows(
-            hits, format_, file, made_by, readings, ramq.regions.views, vectors=of_space, told=ramq.metadata.views
-        )
+        write_found(ramq, (made_by, hits), format_, file, with_text=with_text, vectors=vectors)
 
 
 def _write_tasks(ramq: Services, hits: Iterator[Hit], out_path: Path | None, image_url: str | None) -> None:

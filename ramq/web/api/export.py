@@ -5,7 +5,8 @@ from typing import IO, Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from ramq.services.export import require_place, write_rows
+from ramq.exported_rows import write_found
+from ramq.services.export import require_place
 from ramq.web.deps import MAX_TEXT, MAYBE_BLANK, Filters, ServicesDep, exports_of
 
 Format = Literal["jsonl", "csv", "parquet", "coco"]
@@ -43,13 +44,10 @@ def export(
     whole is complete. Four exports at most are sent at the same time.
     """
     require_place(format, with_text=text, vectors=vectors)
-    readings = services.readings.views if text else None
-    of_space = None if vectors is None else services.stages.vectors(vectors)
-    made_by, hits = services.search.export(query)
+    found = services.search.export(query)
 
     def write(file: IO[bytes]) -> None:
-        regions, told = services.regions.views, services.metadata.views
-        write_rows(hits, format, file, made_by, readings, regions, vectors=of_space, told=told)
+        write_found(services, found, format, file, with_text=text, vectors=vectors)
 
     ending = "json" if format == "coco" else format
     return StreamingResponse(
