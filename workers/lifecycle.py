@@ -153,7 +153,9 @@ class Worker:
         if self._webhook is not None:
             loops.append(("webhook", self._report_ended, lambda: WEBHOOK_SECONDS * self._listening))
         for name, action, pause in loops:
-            thread = threading.Thread(target=self._repeat, args=(name, action, pause), name=name, daemon=True)
+            # A batch in hand may take longer than a lease: its leases are renewed until it is written.
+            ended = self._is_over if action == self._beat else self._stopping
+            thread = threading.Thread(target=self._repeat, args=(name, action, pause, ended), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -278,9 +280,8 @@ class Worker:
 
     # Background loops ------------------------------------------------------------------------------------------------
 
-    def _repeat(self, name: str, action: Callable[[], None], pause: Callable[[], float]) -> None:
-        # A batch in hand may take longer than a lease: its leases are renewed until it is written.
-        ended = self._is_over if name == "heartbeat" else self._stopping
+    @staticmethod
+    def _repeat(name: str, action: Callable[[], None], pause: Callable[[], float], ended: threading.Event) -> None:
         while not ended.wait(pause() * random.uniform(0.8, 1.2)):  # noqa: S311  (spreads workers, no secret)
             try:
                 action()
