@@ -116,23 +116,20 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             records.note_versions(session, existing, {work.image.id: work.version for work in done})
             contents.note(session, _read_bytes((*done, *failed), existing))
         for work in (*done, *failed):
-            present = work.image.id in existing
             outcome = shards.DONE if work.failure is None else shards.FAILED
-            outcomes[work.position] = outcome if present else shards.SKIPPED
-        copied = lease.copied | {work.position for work in done if work.same and work.image.id in existing}
+            outcomes[work.position] = outcome if work.image.id in existing else shards.SKIPPED
+        present = [work for work in done if work.image.id in existing]
+        same = {work: work.same for work in present if work.same}
+        copied = lease.copied | {work.position for work in same}
         if how.stage is not None:
-            results = [(work.image.id, work.version, work.result) for work in done if work.image.id in existing]
-            how.stage.write(session, results, provenance)
+            how.stage.write(session, [(work.image.id, work.version, work.result) for work in present], provenance)
         else:
             _write_recognised(session, done, existing, how, provenance)
-        told = [
-            metadata.MetadataRow(work.image.id, work.version, asdict(work.facts))
-            for work in done
-            if work.facts is not None and work.image.id in existing
-        ]
-        metadata.write(session, told, shard.job_id)
-        taken = {work.image.id: work.same.image_id for work in done if work.same and work.image.id in existing}
-        metadata.copy(session, taken, shard.job_id, with_place=how.keep_place)
+        told = [(work, work.facts) for work in present if work.facts is not None]
+        rows_of_files = [metadata.MetadataRow(work.image.id, work.version, asdict(facts)) for work, facts in told]
+        metadata.write(session, rows_of_files, shard.job_id)
+        others = {work.image.id: one.image_id for work, one in same.items()}
+        metadata.copy(session, others, shard.job_id, with_place=how.keep_place)
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
