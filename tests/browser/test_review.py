@@ -50,6 +50,7 @@ def open_review(page: Page) -> None:
     page.goto("/datasets/pets/review")
     page.get_by_role("link", name=f"5 dropped: {CAT}").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(CAT)
+    page.wait_for_load_state()  # its script has run: keys pressed before would do nothing
 
 
 def test_each_decision_is_answered_with_buttons_and_taken_back(page: Page, ids: list[int], services: Services) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import os
 import signal
 import sys
 import threading
@@ -194,7 +193,8 @@ def _stopping_before(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def stop_then_go_on(*arguments: Any, **named: Any) -> Any:
         if once.acquire(blocking=False):
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: were it sent to the process, another thread might take it while this one runs on.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return function(*arguments, **named)
 
     return stop_then_go_on
