@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
-    from storage.objects.ignoring import Kind
     from storage.tables import Generation
 
 _LEAST_FREE_BYTES = 2 * 1024**3
@@ -335,8 +334,7 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
         place = parse_source(source)
         store = open_store(place, settings.s3)
         store.check()
-        kind: Kind = "s3" if place.scheme == "s3" else "folder"
-        pages = store.pages(place.prefix, None, Ignoring(Selection(), kind, place.prefix, place.prefix))
+        pages = store.pages(place.prefix, None, Ignoring(Selection(), place.kind, place.prefix, place.prefix))
         first = next((info for page in pages for info in page if not info.ignored), None)
         version_now = store.stat(first.key).version if first else ""
     except RamqError as error:

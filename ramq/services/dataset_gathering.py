@@ -351,7 +351,7 @@ def _fetch(store: ObjectStore, beside: Sidecar) -> bytes:
 
 def is_address(source: str) -> bool:
     """Return whether a source is an archive, or a folder in one, and no search."""
-    return source.isdecimal() or "://" in source or source.startswith(("/", "./", "../", "~"))
+    return source.isdecimal() or "://" in source or source.removeprefix("tar+").startswith(("/", "./", "../", "~"))
 
 
 def blocks(values: Iterable[Value]) -> Iterator[list[Value]]:

@@ -166,8 +166,8 @@ class ImageClient:
             StoreUnavailableError: the store is unavailable.
         """
         with read_only(self._engine) as session:
-            uri, key, _ = lookup.locate(session, image_id)
-        return Original(self._readable(uri), key)
+            uri, key, version = lookup.locate(session, image_id)
+        return Original(self._readable(uri), key, version)
 
     def content(self, image_id: int) -> bytes:
         """Return the original of an image as it was listed. Reading its archive must be allowed.

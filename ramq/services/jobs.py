@@ -313,6 +313,8 @@ class JobClient:
         place = _as_on_disk(parse_source(source))
         require_allowed(place, allowed, reachable=reachable)
         open_store(place, self._options.s3).check()
+        if place.scheme == "file" and place.prefix and not Path(place.root, place.prefix).parent.exists():
+            raise NotFoundError(f"there is no tar file {place.root}/{place.prefix}")
         return place, place.uri, None
 
     def _captioner(self, *, caption: bool | None) -> str:

@@ -34,15 +34,22 @@ def media_type_of(head: bytes) -> str | None:
 
 
 class Original:
-    """The current object of an image in its archive. It may be newer than the recorded version."""
+    """The current object of an image in its archive. It may be newer than the recorded version.
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    Args:
+        store: its archive.
+        key: its key.
+        version: as it was listed.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, version: str) -> None:
         self._store = store
         self.key = key
+        self._version = version
 
     def info(self) -> ObjectInfo:
         """Return its size and version. Raises the same errors as ``read``."""
-        info = self._store.stat(self.key)
+        info = self._store.stat(self.key, self._version)
         if info.version.startswith("!"):
             b"".join(self._store.open(self.key, info.version, 0, 1))  # raises the reason
         return info

@@ -95,6 +95,8 @@ def _root(archive: str) -> Path:
     source = parse_source(archive)
     if source.scheme != "file":
         raise UsageError("its archive is a bucket, and sidecars are written into folders only: use --out")
+    if source.in_tars:
+        raise UsageError("its archive is in tar files, which are never written: use --out")
     return Path(source.root)
 
 

@@ -105,7 +105,7 @@ def absolute_source(text: str) -> str:
     Raises:
         UsageError: it is relative.
     """
-    if "://" not in text and not text.startswith("/"):
+    if "://" not in text and not text.startswith(("/", "tar+/")):
         raise UsageError(f"{text!r} is a relative path; give s3://bucket/prefix, or the absolute path of a folder")
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -27,6 +28,9 @@ TOO_LONG_VERSION = "!too-long"
 
 UNREADABLE_VERSION = "!unreadable-folder"
 """Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
+
+_TAR = re.compile(r"\.tar$", re.IGNORECASE)
+_MEMBER = re.compile(r"(.*?\.tar)/(.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,10 @@ class Fetched:
 class ObjectStore(Protocol):
     """The objects of an archive: list after a key, fetch."""
 
+    @property
+    def holds_version(self) -> bool:
+        """Whether all bytes that ``open`` returns are of the version that it was asked for."""
+
     def check(self) -> None:
         """Raise the error that a job on this archive would meet first: no such folder, no permission, no answer."""
 
@@ -92,8 +100,12 @@ class ObjectStore(Protocol):
             UsageError: a file ``.ramqignore`` is damaged or cannot be read.
         """
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str, known: str = "") -> ObjectInfo:
         """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.
+
+        Args:
+            key: of the object.
+            known: the version that the caller knows, if any. It tells where a member of a tar file is.
 
         Raises:
             StoreUnavailableError, CredentialsError: as ``fetch``.
@@ -168,6 +180,12 @@ class BadKeyError(PermanentError):
     code = "bad_key"
 
 
+class TarError(PermanentError):
+    """A tar file, or a part of it, is damaged, compressed, or no tar file at all."""
+
+    code = "bad_tar"
+
+
 class StoreUnavailableError(TransientError):
     """The object store did not answer, answered 5xx, or the connection broke."""
 
@@ -203,6 +221,20 @@ def too_long() -> BadKeyError:
 def marked(page: Sequence[ObjectInfo], ignoring: Ignoring) -> list[ObjectInfo]:
     """Return a page of a listing in which what is left out has its reason."""
     return [replace(info, ignored=reason) if (reason := ignoring.reason(info.key)) else info for info in page]
+
+
+def is_tar(key: str) -> bool:
+    """Return whether the name of an object is that of a tar file."""
+    return _TAR.search(key) is not None
+
+
+def split_member(key: str) -> tuple[str, str] | None:
+    """Return the tar file and the name of a member, of a key such as ``a/00000.tar/000001.jpg``; None: it is no member.
+
+    The first part that ends in ``.tar`` is the tar file.
+    """
+    found = _MEMBER.match(key)
+    return (found[1], found[2]) if found else None
 
 
 def is_below(key: str, prefix: str) -> bool:

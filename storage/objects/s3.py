@@ -184,6 +184,11 @@ class S3Store:
             raise self._refusals.about_bucket(error) from error
         return answer.get("BucketRegion", self._client.meta.region_name)
 
+    @property
+    def holds_version(self) -> bool:
+        """Until the server turns out to support no conditions."""
+        return self._takes_conditions
+
     def check(self) -> None:
         """Raise the error that a job would meet first: no such bucket, no permission, no answer, no credentials."""
         self.list_objects(MaxKeys=1)
@@ -311,7 +316,7 @@ class S3Store:
             raise self._refusals.about_object(error) from error
         return Fetched(body, version_of(answer.get("ETag") or version, len(body), answer.get("LastModified")))
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str, known: str = "") -> ObjectInfo:  # noqa: ARG002  (the server tells it)
         """Return the properties of one object; see ``ObjectStore.stat``."""
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key)

@@ -10,6 +10,7 @@ from sqlalchemy import select, text, true
 
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
+from storage.objects.base import split_member
 from storage.results import copies, corrections, metadata, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
@@ -123,8 +124,11 @@ def uri_of(archive_uri: str, key: str) -> str:
 
 def _root(archive_uri: str) -> str:
     """Return the part before keys in the URIs of images: a folder, or a bucket (S3 keys include the prefix)."""
-    if archive_uri.startswith("s3://"):
-        return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/"
+    scheme, _, rest = archive_uri.partition("://")
+    if scheme.endswith("s3"):
+        return f"{scheme}://{rest.partition('/')[0]}/"
+    if scheme == "tar+file" and (inside := split_member(f"{archive_uri}/")):  # an archive that is one tar file
+        return f"{inside[0].rpartition('/')[0]}/"
     return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends with a slash
 
 
