@@ -167,9 +167,7 @@ class TarStore:
         if length <= 0:
             return iter(())
         tar = _tar_of(key)
-        chunks = self._base.open(tar, place.tar_version, place.offset + start, length)
-        self._require_same(tar, place.tar_version)
-        return chunks
+        return self._opened(tar, place.tar_version, place.offset + start, length)
 
     # Reading -------------------------------------------------------------------------------------------------------
 
@@ -186,7 +184,7 @@ class TarStore:
         if version == TOO_LONG_VERSION:
             raise too_long()
         if version == _CHANGED_VERSION:
-            raise ObjectChangedError("the tar file was overwritten since it was listed: enqueue its archive again")
+            raise _overwritten()
         if version == MISSING_VERSION:
             raise ObjectMissingError("the tar file, or its member, no longer exists")
         parts = split_member(key)
@@ -249,13 +247,24 @@ class TarStore:
         return future.result()
 
     def _range(self, tar: str, version: str, start: int, length: int) -> bytes:
-        body = b"".join(self._base.open(tar, version, start, length))
+        body = b"".join(self._opened(tar, version, start, length))
         self._require_same(tar, version)
         return body
 
+    def _opened(self, tar: str, version: str, start: int, length: int) -> Iterator[bytes]:
+        self._require_same(tar, version)
+        try:
+            return self._base.open(tar, version, start, length)
+        except ObjectChangedError as error:
+            raise _overwritten() from error
+
     def _require_same(self, tar: str, version: str) -> None:
         if not self._base.holds_version and self._base.stat(tar).version != version:
-            raise ObjectChangedError("the tar file was overwritten since it was listed: enqueue its archive again")
+            raise _overwritten()
+
+
+def _overwritten() -> ObjectChangedError:
+    return ObjectChangedError("the tar file was overwritten since it was listed: enqueue its archive again")
 
 
 class _Indexes:
