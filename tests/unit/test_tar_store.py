@@ -26,7 +26,7 @@ from storage.objects.base import (
 )
 from storage.objects.folder import FolderStore
 from storage.objects.ignoring import Ignoring, Selection
-from storage.objects.source import ArchiveAccess, open_store, parse_source, require_allowed
+from storage.objects.source import ArchiveAccess, parse_source, require_allowed
 from storage.objects.tars import TarStore, place_of
 from tests.tar_files import END, filled, header, listed, packed, store_of
 
@@ -165,7 +165,7 @@ def test_other_files_are_left_out_with_a_reason_and_compressed_ones_fail(tmp_pat
         "c.tgz": "!tar-gzip-0",
         "d.tar/": "no_tar",
     }
-    with pytest.raises(TarError, match="compressed with gzip, .*unpack it to a plain .tar"):
+    with pytest.raises(TarError, match=r"compressed with gzip, .*unpack it to a plain \.tar"):
         store.fetch("b.tar.gz", "!tar-gzip-0@x", 10)
     (tmp_path / "0.tar").unlink()
     (tmp_path / "0.tar").write_bytes(packed({"1.jpg": b"1"}))
