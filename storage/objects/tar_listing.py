@@ -50,7 +50,7 @@ _ENTRIES_AHEAD = 1_000
 PULSE_SECONDS = 2.0
 """While a tar is read, an empty page comes this often: so whoever lists can say that it goes on."""
 
-_LARGE_WINDOW = 8 * 1024 * 1024
+_LARGEST_WINDOW = 4 * 1024 * 1024
 _SMALL_WINDOW = 16 * 1024
 _FIRST_WINDOW = 64 * 1024
 _TRIES = 3
@@ -116,6 +116,7 @@ class _Windows:
         self._base = base
         self._tar = tar
         self._hop_bytes = hop_bytes
+        self._large = min(2 * hop_bytes, _LARGEST_WINDOW)
         self._stop = stop
         self._start = 0
         self._data = b""
@@ -128,9 +129,9 @@ class _Windows:
         span, self._last = at - self._last, at
         if span > _SMALL_WINDOW:  # others are in a small window anyway
             self._gap = span if not self._gap else 0.8 * self._gap + 0.2 * span
-            self._length = _SMALL_WINDOW if self._gap > self._hop_bytes else _LARGE_WINDOW
+            self._length = _SMALL_WINDOW if self._gap > self._hop_bytes else self._large
         elif not self._gap and self._start:
-            self._length = _LARGE_WINDOW
+            self._length = self._large
         begin = at - self._start
         if begin < 0 or begin + length > len(self._data):
             self._start, begin = at, 0
