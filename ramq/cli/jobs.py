@@ -40,7 +40,12 @@ def _tell_defaults(is_asked: bool) -> None:
 
 
 def enqueue(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest; after tar+ the members of tar files.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest; after tar+ the members of tar files."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
     caption: Annotated[
         bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")

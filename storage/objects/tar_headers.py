@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
 BLOCK = 512
 """Bytes of a header. The bytes of a member fill whole blocks."""
@@ -185,7 +185,7 @@ class _Headers:
             kind, size = block[156:157], _number(block[124:136], at)
             if kind in _EXTENSIONS:
                 self._extend(kind, at, size)
-                end = at + BLOCK + _padded(size)
+                end = at + BLOCK + padded(size)
             else:
                 found, end = self._described(block, at, size)
                 self._extension = _Extension()
@@ -217,7 +217,7 @@ class _Headers:
             return None, data
         if data + size > self._size_bytes:
             raise _FlawError("truncated", at)
-        end = data + _padded(size)
+        end = data + padded(size)
         name = _name_in(block) if name is None else name
         if not is_regular or name.endswith(b"/"):  # a folder, as old writers have it
             return None, end
@@ -293,6 +293,34 @@ def _read_pax(body: bytes, extension: _Extension, at: int) -> None:
         begin = end
 
 
+def texts_in(window: bytes, stem: str, endings: Container[str]) -> dict[str, bytes]:
+    """Return the members in a part of a tar file that have the name of a picture and one of these endings.
+
+    Args:
+        window: whole blocks. The part may begin and end anywhere between them.
+        stem: the name of the picture in the tar, without its ending.
+        endings: of other members, without a dot.
+    """
+    found: dict[str, bytes] = {}
+    for at in range(0, len(window) - BLOCK + 1, BLOCK):
+        block = window[at : at + BLOCK]
+        if block[156:157] not in _REGULAR or not _has_right_sum(block):
+            continue
+        name, _ = _usable(_name_in(block), 0, BLOCK)
+        begins, _, ending = name.decode().rpartition(".")
+        size = _size_in(block)
+        if begins == stem and ending in endings and size is not None and at + BLOCK + size <= len(window):
+            found[name.decode()] = window[at + BLOCK : at + BLOCK + size]
+    return found
+
+
+def _size_in(block: bytes) -> int | None:
+    try:
+        return _number(block[124:136], 0)
+    except _FlawError:
+        return None
+
+
 def _usable(name: bytes, size: int, most: int) -> tuple[bytes, int]:
     """Return a name as a part of a key, and the size or what stands for it if the name cannot be used."""
     try:
@@ -339,5 +367,6 @@ def _kind_of(begins: bytes) -> Fault:
     return next((kind for magic, kind in _MAGICS if begins.startswith(magic)), "not_tar")
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Return how many bytes a member of this size takes behind its header."""
     return -(-size // BLOCK) * BLOCK

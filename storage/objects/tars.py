@@ -28,7 +28,7 @@ from storage.objects.base import (
     split_member,
     too_long,
 )
-from storage.objects.tar_headers import BAD_NAME_SIZE, MAX_MEMBERS, TOO_LONG_SIZE
+from storage.objects.tar_headers import BAD_NAME_SIZE, BLOCK, MAX_MEMBERS, TOO_LONG_SIZE, padded, texts_in
 from storage.objects.tar_listing import Scanned, TarScanner, fault_version, list_members
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ _MOST_RUNS = 8
 """Runs that are kept: 32 MB."""
 _REMEMBERED = 4_096
 """Places of members that were read last. A member beside them is read with its neighbours."""
+_BESIDE_BYTES = 32 * 1024
+"""So far from a picture its caption may be."""
 _TRIES = 3
 
 
@@ -168,6 +170,28 @@ class TarStore:
             return iter(())
         tar = _tar_of(key)
         return self._opened(tar, place.tar_version, place.offset + start, length)
+
+    def texts_beside(self, key: str, version: str) -> list[tuple[str, bytes]]:
+        """Return the text files right before and behind a member that have its name: ``.txt``, then ``.json``.
+
+        Writers of WebDataset put them there. What is further away than ``_BESIDE_BYTES`` is not found.
+
+        Raises:
+            ObjectChangedError, StoreUnavailableError, CredentialsError: as ``fetch``.
+        """
+        place, parts = self._place(key, version), split_member(key)
+        if place is None or parts is None or not place.size:
+            return []
+        end = place.offset + padded(place.size)
+        begin = max(0, place.offset - _BESIDE_BYTES)
+        # The last block of the member is read too: behind it there may be nothing.
+        windows = [(begin, place.offset), (end - BLOCK, end + _BESIDE_BYTES)]
+        if place.size <= 2 * _BESIDE_BYTES:
+            windows = [(begin, end + _BESIDE_BYTES)]
+        stem, found = parts[1].rpartition(".")[0], dict[str, bytes]()
+        for start, until in windows:
+            found |= texts_in(self._range(parts[0], place.tar_version, start, until - start), stem, {"txt", "json"})
+        return sorted(found.items(), reverse=True)
 
     # Reading -------------------------------------------------------------------------------------------------------
 

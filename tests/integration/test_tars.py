@@ -13,6 +13,7 @@ from PIL import Image
 from pyarrow import parquet
 from starlette.testclient import TestClient
 
+from ramq.services.dataset_views import BuildRequest
 from ramq.web.app import create_app
 from storage.errors import NotFoundError, UsageError
 from storage.search.views import SearchQuery
@@ -299,3 +300,9 @@ def test_the_command_line_takes_tar_files(settings: Settings, fleet: Fleet, tmp_
     assert json.loads(run(settings, "search", "--prefix", "00000.tar/", "--json").stdout)["items"] == []
     wrong = run(settings, "enqueue", f"tar+{root}/none.txt")
     assert wrong.returncode == 2
+
+
+def test_texts_beside_members_are_captions_of_a_data_set(photos: Photos) -> None:
+    version = photos.services.datasets.build("set", BuildRequest(sources=(f"tar+{photos.root}",)))
+    captions = photos.rows("SELECT captions FROM dataset_item WHERE version_id = :id ORDER BY image_id", id=version.id)
+    assert [row.captions for row in captions] == [[f"a cat {number}"] for number in range(6)]

@@ -344,3 +344,20 @@ def test_what_lies_between_headers_is_read_only_if_that_is_faster(tmp_path: Path
     assert len(listed(TarStore(Counting(tmp_path), 500_000))) == count
     assert Counting.asked <= most
     assert Counting.read < 2_000_000
+
+
+def test_texts_beside_a_picture_are_found_before_and_behind_it(tmp_path: Path) -> None:
+    members = {
+        "1.jpg": b"x" * 700, "1.json": b"{}", "1.txt": b"one",
+        "2.json": b'{"caption": "two"}', "2.png": b"x" * 100_000, "2.txt": b"two",
+        "3.txt": b"three" * 20_000, "3.webp": b"x",
+    }  # fmt: skip
+    (tmp_path / "0.tar").write_bytes(packed(members, "ustar"))
+    (tmp_path / "1.tar").write_bytes(header(b"z.txt", 1) + filled(b"z") + header(b"z.jpg", 1) + filled(b"x"))
+    store = store_of(tmp_path)
+    found = {info.key: store.texts_beside(info.key, info.version) for info in listed(store)}
+    assert found["0.tar/1.jpg"] == [("1.txt", b"one"), ("1.json", b"{}")]
+    assert found["0.tar/2.png"] == [("2.txt", b"two"), ("2.json", b'{"caption": "two"}')]
+    assert found["0.tar/3.webp"] == []  # further away than 32 kB
+    assert found["1.tar/z.jpg"] == [("z.txt", b"z")]  # nothing is behind it
+    assert store.texts_beside("0.tar/1.jpg", "") == []
