@@ -306,3 +306,16 @@ def test_texts_beside_members_are_captions_of_a_data_set(photos: Photos) -> None
     version = photos.services.datasets.build("set", BuildRequest(sources=(f"tar+{photos.root}",)))
     captions = photos.rows("SELECT captions FROM dataset_item WHERE version_id = :id ORDER BY image_id", id=version.id)
     assert [row.captions for row in captions] == [[f"a cat {number}"] for number in range(6)]
+    table = photos.root.parent / "told.csv"
+    names = (
+        "00000.tar/000000.png",
+        f"{photos.root}/00000.tar/000001.png",
+        f"tar+file://{photos.root}/00001.tar/000003",
+    )
+    table.write_text("path,caption\n" + "".join(f"{name},told\n" for name in names))
+    request = BuildRequest(sources=(f"tar+{photos.root}",), captions=str(table))
+    told = photos.services.datasets.build("told", request)
+    found = photos.scalar(
+        "SELECT count(*) FROM dataset_item WHERE version_id = :id AND 'told' = ANY(captions)", id=told.id
+    )
+    assert found == len(names)

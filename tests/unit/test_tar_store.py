@@ -15,8 +15,10 @@ from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects import tar_listing
 from storage.objects.base import (
     MISSING_VERSION,
+    UNREADABLE_VERSION,
     BadKeyError,
     ObjectChangedError,
+    ObjectForbiddenError,
     ObjectMissingError,
     ObjectTooLargeError,
     S3Options,
@@ -240,6 +242,28 @@ def test_a_store_that_fails_for_long_ends_the_listing(tmp_path: Path, monkeypatc
     pages = TarStore(DownStore(tmp_path), 1000).pages("", None)
     with pytest.raises(StoreUnavailableError):
         list(pages)
+
+
+def test_the_members_of_a_tar_that_may_not_be_read_are_not_taken_to_be_gone(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(packed({"1.jpg": b"1"}))
+
+    class Closed(FolderStore):
+        is_closed = True
+
+        def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
+            if self.is_closed:
+                raise ObjectForbiddenError("no permission")
+            return super().open(key, version, start, length)
+
+    base = Closed(tmp_path)
+    store = TarStore(base, 1000)
+    (info,) = listed(store)
+    assert (info.key, info.version) == ("0.tar/", UNREADABLE_VERSION)
+    with pytest.raises(ObjectForbiddenError, match="no permission"):
+        store.fetch(info.key, info.version, 10)
+    base.is_closed = False
+    with pytest.raises(TarError, match="can now: enqueue its archive again"):
+        store.fetch(info.key, info.version, 10)
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
