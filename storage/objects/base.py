@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -28,9 +27,6 @@ TOO_LONG_VERSION = "!too-long"
 
 UNREADABLE_VERSION = "!unreadable-folder"
 """Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
-
-_TAR = re.compile(r"\.tar$", re.IGNORECASE)
-_MEMBER = re.compile(r"(.*?\.tar)/(.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,20 +217,6 @@ def too_long() -> BadKeyError:
 def marked(page: Sequence[ObjectInfo], ignoring: Ignoring) -> list[ObjectInfo]:
     """Return a page of a listing in which what is left out has its reason."""
     return [replace(info, ignored=reason) if (reason := ignoring.reason(info.key)) else info for info in page]
-
-
-def is_tar(key: str) -> bool:
-    """Return whether the name of an object is that of a tar file."""
-    return _TAR.search(key) is not None
-
-
-def split_member(key: str) -> tuple[str, str] | None:
-    """Return the tar file and the name of a member, of a key such as ``a/00000.tar/000001.jpg``; None: it is no member.
-
-    The first part that ends in ``.tar`` is the tar file.
-    """
-    found = _MEMBER.match(key)
-    return (found[1], found[2]) if found else None
 
 
 def is_below(key: str, prefix: str) -> bool:

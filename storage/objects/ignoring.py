@@ -22,7 +22,7 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from storage.errors import UsageError
-from storage.objects.base import is_tar, split_member
+from storage.objects.tar_names import is_tar, split_member
 from storage.texts import is_storable
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 from storage.errors import ConflictError, NotFoundError, UsageError
-from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below, split_member
+from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below
 from storage.objects.folder import FolderStore
 from storage.objects.source import Source, open_bucket, parse_source, require_allowed
 from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
+from storage.objects.tar_names import split_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

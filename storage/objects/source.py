@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from storage.errors import ForbiddenError, UsageError
-from storage.objects.base import ObjectStore, S3Options, is_below, is_tar
+from storage.objects.base import ObjectStore, S3Options, is_below
 from storage.objects.folder import FolderStore
+from storage.objects.tar_names import is_tar
 from storage.objects.tars import TarStore
 
 if TYPE_CHECKING:

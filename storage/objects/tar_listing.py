@@ -28,10 +28,9 @@ from storage.objects.base import (
     ObjectInfo,
     ObjectMissingError,
     is_below,
-    is_tar,
-    split_member,
 )
 from storage.objects.tar_headers import MAX_MEMBERS, Flaw, TarIndex, TooManyError, read_index
+from storage.objects.tar_names import is_tar, split_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,11 +25,11 @@ from storage.objects.base import (
     ObjectTooLargeError,
     StoreUnavailableError,
     TarError,
-    split_member,
     too_long,
 )
 from storage.objects.tar_headers import BAD_NAME_SIZE, BLOCK, MAX_MEMBERS, TOO_LONG_SIZE, padded, texts_in
 from storage.objects.tar_listing import Scanned, TarScanner, fault_version, list_members
+from storage.objects.tar_names import split_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, true
 
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
-from storage.objects.base import split_member
+from storage.objects.tar_names import split_member
 from storage.results import copies, corrections, metadata, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView

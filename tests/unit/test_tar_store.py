@@ -24,11 +24,11 @@ from storage.objects.base import (
     S3Options,
     StoreUnavailableError,
     TarError,
-    split_member,
 )
 from storage.objects.folder import FolderStore
 from storage.objects.ignoring import Ignoring, Selection
 from storage.objects.source import ArchiveAccess, parse_source, require_allowed
+from storage.objects.tar_names import split_member
 from storage.objects.tars import TarStore, place_of
 from tests.tar_files import END, filled, header, listed, packed, store_of
 
