@@ -304,12 +304,12 @@ class Planner:
         if not unknown:
             return page
         with unit_of_work(self._engine) as session:
-            settled = sorted(images.settled(session, listing.archive_id, generation_id, unknown))
+            settled = images.settled(session, listing.archive_id, generation_id, unknown)
         if not settled:
             return page
         store = open_store(parse_source(listing.archive_uri), self._s3)
         with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-            seen = dict(zip(settled, pool.map(store.stat, settled), strict=True))
+            seen = dict(zip(settled, pool.map(store.stat, settled, settled.values()), strict=True))
         return [seen.get(info.key, info) for info in page]
 
     def _record(

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from ramq.services.dataset_views import BuildRequest
 from ramq.web.app import create_app
 from storage.errors import NotFoundError, UsageError
+from storage.objects.tar_listing import TarScanner
 from storage.search.views import SearchQuery
 from tests import crop_archive
 from tests.same_picture import Photos
@@ -192,6 +193,14 @@ def test_a_list_names_members(photos: Photos, tmp_path: Path) -> None:
     job = photos.run(f"tar+{table}", caption=False)
     assert (job.listed, job.done, job.skipped, job.failures_by_class) == (3, 1, 1, {"missing": 1})
     assert (job.archive, photos.asked) == (f"tar+file://{photos.root}", 1)
+    parquet.write_table(pa.table({"key": names[:2]}), table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TarScanner, "scan", None)  # what was listed is known by its place
+        assert photos.run(f"tar+{table}", caption=False).skipped == 2
+    (photos.root / "00000.tar").write_bytes(tar_of(2, 0))
+    job = photos.run(f"tar+{table}", caption=False)
+    assert (job.skipped, job.done, job.copied, photos.asked) == (1, 1, 1, 0)
+    assert photos.run(f"tar+{table}", caption=False).skipped == 2
     for text, said in (
         ("0.jpg\n", "no member of a tar file"),
         ("s3://bucket/x.tar/1.jpg\n00000.tar/1.jpg\n", "mixes archives"),
