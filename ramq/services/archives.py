@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ramq.services.corrections import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
+from storage.objects.base import CHANGED_VERSION
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only, remembered
 from storage.results import archives, generations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ramq.services.erasures import ErasureClient
     from ramq.settings import Settings
     from storage.index.index import VectorIndex
+    from storage.objects.base import ObjectStore
     from storage.objects.source import Source
     from storage.results.erasure_views import DeletionReport
     from storage.results.views import ArchiveView
@@ -110,7 +112,7 @@ class ArchiveClient:
         require_allowed(place, self._settings.archive_allow, reachable=self._is_reachable)
         store = open_store(place, self._settings.s3)
         store.check()
-        if keys and not force and all(store.stat(key).version.startswith("!") for key in keys):
+        if keys and not force and not any(_is_there(store, key, version) for key, version in keys.items()):
             raise ConflictError(
                 f"none of the {len(keys)} checked images of {before.uri} is at {place.uri}; "
                 "check the address, or force it (`--force`) if the images will be copied there later"
@@ -144,6 +146,11 @@ class ArchiveClient:
 
     def _view(self, archive_id: int) -> ArchiveView:
         return next(view for view in self.list() if view.id == archive_id)
+
+
+def _is_there(store: ObjectStore, key: str, version: str) -> bool:
+    now = store.stat(key, version).version
+    return now == CHANGED_VERSION or not now.startswith("!")
 
 
 def _names(session: Session) -> Sequence[ArchiveName]:

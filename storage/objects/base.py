@@ -25,6 +25,9 @@ MISSING_VERSION = "!missing"
 TOO_LONG_VERSION = "!too-long"
 """Version of a key that is too long. Only its beginning is kept: see ``shortened``."""
 
+CHANGED_VERSION = "!changed"
+"""Version of a member of a tar file that is another one than the caller knows: it may be anywhere in it."""
+
 UNREADABLE_VERSION = "!unreadable-folder"
 """Version of an unreadable folder. It becomes a key that fails with the reason, so that it is counted."""
 

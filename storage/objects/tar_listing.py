@@ -274,12 +274,14 @@ def _infos(
     """Yield the keys after ``after``; None while a tar is being read."""
     stop = threading.Event()
     waiting: deque[_Entry] = deque()
+    reading = 0
     try:
         while True:
-            while _has_room(waiting) and (entry := next(entries, None)) is not None:
+            while len(waiting) < _ENTRIES_AHEAD and reading < AHEAD and (entry := next(entries, None)) is not None:
                 if after is not None and (entry.info.key + ("0" if entry.is_tar else "")) <= after:
                     continue
                 if entry.is_tar:
+                    reading += 1
                     entry.scanned = _in_thread(scanner, entry.info, _ROOM_AHEAD, stop)
                 waiting.append(entry)
             if not waiting:
@@ -288,6 +290,7 @@ def _infos(
             if entry.scanned is None:
                 yield entry.info
                 continue
+            reading -= 1
             while not _is_done(entry.scanned):
                 yield None
             if isinstance(entry.scanned.exception(), TooManyError):
@@ -323,10 +326,6 @@ def _members(
         info = info_of(found.tar, member)
         reason = ignoring.reason(info.key) if ignoring is not None else None
         yield replaced(info, ignored=reason) if reason else info
-
-
-def _has_room(waiting: deque[_Entry]) -> bool:
-    return len(waiting) < _ENTRIES_AHEAD and sum(entry.is_tar for entry in waiting) < AHEAD
 
 
 def _is_done(scanned: Future[Scanned]) -> bool:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage.objects.base import (
+    CHANGED_VERSION,
     MISSING_VERSION,
     TOO_LONG_VERSION,
     BadKeyError,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 _PLACE = re.compile(r"(\d+)\+(\d+)@(.*)", re.DOTALL)
 _FAULT = re.compile(r"!tar-(\w+)-(\d+)@")
-_CHANGED_VERSION = "!changed"
 _BAD_NAME_VERSION = "!bad-name"
 
 _FAULTS = {
@@ -136,7 +136,7 @@ class TarStore:
             return ObjectInfo(key, tar.version, 0, None)
         place = place_of(known)
         if place is not None:
-            version = known if place.tar_version == tar.version else _CHANGED_VERSION
+            version = known if place.tar_version == tar.version else CHANGED_VERSION
             return ObjectInfo(key, version, place.size, tar.modified_at)
         found = self._indexes.of(tar)
         member = found.members.find(parts[1])
@@ -212,7 +212,7 @@ class TarStore:
             raise TarError(said.format(fault=fault[1], at=int(fault[2])))
         if version == TOO_LONG_VERSION:
             raise too_long()
-        if version == _CHANGED_VERSION:
+        if version == CHANGED_VERSION:
             raise _overwritten()
         if version == MISSING_VERSION:
             raise ObjectMissingError("the tar file, or its member, no longer exists")

@@ -112,10 +112,10 @@ def whole(session: Session, text: str) -> int:
     return archive_id
 
 
-def some_keys(session: Session, archive_id: int, limit: int) -> Sequence[str]:
-    """Return keys of images that existed when the archive was last listed."""
-    there = select(Image.key).where(Image.archive_id == archive_id, Image.missing_since.is_(None))
-    return session.scalars(there.limit(limit)).all()
+def some_keys(session: Session, archive_id: int, limit: int) -> dict[str, str]:
+    """Return keys of images that existed when the archive was last listed, each with its version then."""
+    there = select(Image.key, Image.version).where(Image.archive_id == archive_id, Image.missing_since.is_(None))
+    return {row.key: row.version for row in session.execute(there.limit(limit))}
 
 
 def require_no_open_job(session: Session, archive_id: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 
 from ramq.services.dataset_views import BuildRequest
 from ramq.web.app import create_app
-from storage.errors import NotFoundError, UsageError
+from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.objects.tar_listing import TarScanner
 from storage.search.views import SearchQuery
 from tests import crop_archive
@@ -148,6 +149,23 @@ def test_what_is_wrong_with_a_tar_is_a_failure_that_says_it(photos: Photos) -> N
     (photos.root / "00001.tar").write_bytes(whole)
     mended = photos.run(f"tar+{photos.root}", caption=False)
     assert (mended.failed, photos.scalar("SELECT count(*) FROM image WHERE key LIKE '00001.tar/%.png'")) == (0, 3)
+
+
+def test_an_archive_of_tar_files_can_be_renamed_and_removed(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = photos.root.parent / "moved"
+    photos.root.rename(moved)
+    monkeypatch.setattr(TarScanner, "scan", None)  # known members are looked for by their place
+    archives = photos.services.archives
+    with pytest.raises(UsageError, match="of another kind"):
+        archives.rename(f"tar+{photos.root}", str(moved))
+    (photos.root.parent / "other").mkdir()
+    with pytest.raises(ConflictError, match="none of the 6 checked images"):
+        archives.rename(f"tar+{photos.root}", f"tar+{photos.root.parent}/other")
+    os.utime(moved / "00000.tar", (1_000, 1_000))
+    assert archives.rename(f"tar+{photos.root}", f"tar+{moved}").uri == f"tar+file://{moved}"
+    archives.remove(f"tar+{moved}")
+    assert archives.list() == []
+    assert (moved / "00001.tar").read_bytes() == tar_of(3, 4, 5)
 
 
 def test_failures_of_members_are_retried(photos: Photos) -> None:
