@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from ramq.once import once
 from storage.database import make_engine
 from storage.errors import RamqError, ServiceUnavailableError
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
+    from ramq.services.accounts import AccountClient
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
     from ramq.services.dataset_evaluation import DatasetEvaluationClient
@@ -43,27 +45,6 @@ if TYPE_CHECKING:
     from storage.results.naming import Hierarchy
     from storage.search.search import Search
 
-Made = TypeVar("Made")
-
-
-class _Once(Generic[Made]):
-    """The descriptor that ``once`` returns."""
-
-    def __init__(self, make: Callable[[Any], Made]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
-
-    def __get__(self, services: Any, _owner: type) -> Made:
-        with services._lock:  # noqa: SLF001  (this descriptor is a part of that class)
-            if self._make.__name__ not in services._made:  # noqa: SLF001
-                services._made[self._make.__name__] = self._make(services)  # noqa: SLF001
-            return services._made[self._make.__name__]  # type: ignore[no-any-return]  # noqa: SLF001
-
-
-def once(make: Callable[[Any], Made]) -> _Once[Made]:
-    """Create a part of the services at its first use, from any thread, and keep it."""
-    return _Once(make)
-
 
 class Services:
     """The use cases, each created at its first use. Thread-safe.
@@ -89,9 +70,14 @@ class Services:
         self.engine = engine
         self.search_engine = search_engine or engine
         self.broker_url = broker_url
-        self._is_reachable = is_reachable
+        self.is_reachable = is_reachable
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
+
+    @property
+    def author(self) -> str:
+        """Who says what is said on the command line. The web has ``ramq.web.deps.caller_of``."""
+        return self.settings.user
 
     # These are created at their first use. Most commands need only one, and each loads libraries, which takes a while.
 
@@ -106,7 +92,7 @@ class Services:
                 model=self.settings.model,
                 captioner=self.settings.captioner,
                 archive_allow=self.settings.archive_allow,
-                is_reachable=self._is_reachable,
+                is_reachable=self.is_reachable,
                 s3=self.settings.s3,
                 features=self.settings.features,
                 stage_models=self.settings.stage_models,
@@ -231,8 +217,15 @@ class Services:
             self.settings,
             index=self.index.reader,
             erasures=lambda: self.erasures,
-            is_reachable=self._is_reachable,
+            is_reachable=self.is_reachable,
         )
+
+    @once
+    def accounts(self) -> AccountClient:
+        """Users and their tokens."""
+        from ramq.services.accounts import AccountClient  # noqa: PLC0415
+
+        return AccountClient(self.engine, self.settings.api_tokens)
 
     @once
     def index(self) -> IndexClient:
@@ -259,7 +252,7 @@ class Services:
             self._search_of_database,
             thumbnails=self._thumbnails,
             decoders=self._query_models.decoders,
-            is_reachable=self._is_reachable,
+            is_reachable=self.is_reachable,
         )
 
     @once
@@ -300,7 +293,7 @@ class Services:
             self.engine,
             self._search_of_database,
             lambda: self.search,
-            ArchiveAccess(self.settings.archive_allow, self._is_reachable, self.settings.s3),
+            ArchiveAccess(self.settings.archive_allow, self.is_reachable, self.settings.s3),
         )
 
     # Shared by several clients --------------------------------------------------------------------------------------

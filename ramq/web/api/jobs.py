@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
 from ramq.schemas.views import PageOut, WorkerOut
+from ramq.web.callers import caller_in
 from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
@@ -47,7 +48,7 @@ def create_job(
     """
     request = None
     if idempotency_key is not None:
-        token = http.app.state.tokens.of(http)
+        token = caller_in(http).token
         request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
     try:
         job = services.jobs.create(
