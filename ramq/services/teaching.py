@@ -172,7 +172,7 @@ class TeachClient:
             warnings = left_behind(session, source, [lesson.name for lesson in lessons])
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
-        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True)
+        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True, by=by)
         return Taught(reports, source.id, name, jobs, warnings)
 
     def left_behind(self, taught: Sequence[str]) -> list[str]:

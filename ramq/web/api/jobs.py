@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
 from ramq.schemas.views import PageOut, WorkerOut
 from ramq.web.callers import caller_in
-from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source
+from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
 from storage.ledger.requests import RequestKey
@@ -59,6 +59,7 @@ def create_job(
             stages=new.stages,
             selection=new.selection,
             request=request,
+            by=caller_of(http),
         )
     except NotFoundError as error:
         # The missing source is named in the body. The URL of the request exists, so this is not a 404.
