@@ -226,7 +226,12 @@ def add(session: Session, name: str, role: Role) -> None:
 def change(session: Session, user_id: int, **values: Any) -> None:
     """Set ``role``, ``is_enabled`` or ``name`` of a user. A former name is kept."""
     if "name" in values:
-        _set(session, "former_names = array_remove(array_append(former_names, name), :name), name = :name", user_id, values)
+        _set(
+            session,
+            "former_names = array_remove(array_append(former_names, name), :name), name = :name",
+            user_id,
+            values,
+        )
     elif "role" in values:
         _set(session, "role = :role", user_id, values)
     else:
