@@ -70,9 +70,14 @@ class Services:
         self.engine = engine
         self.search_engine = search_engine or engine
         self.broker_url = broker_url
-        self.is_reachable = is_reachable
+        self._is_reachable = is_reachable
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other machines can reach this process."""
+        return self._is_reachable
 
     @property
     def author(self) -> str:
@@ -92,7 +97,7 @@ class Services:
                 model=self.settings.model,
                 captioner=self.settings.captioner,
                 archive_allow=self.settings.archive_allow,
-                is_reachable=self.is_reachable,
+                is_reachable=self._is_reachable,
                 s3=self.settings.s3,
                 features=self.settings.features,
                 stage_models=self.settings.stage_models,
@@ -217,7 +222,7 @@ class Services:
             self.settings,
             index=self.index.reader,
             erasures=lambda: self.erasures,
-            is_reachable=self.is_reachable,
+            is_reachable=self._is_reachable,
         )
 
     @once
@@ -252,7 +257,7 @@ class Services:
             self._search_of_database,
             thumbnails=self._thumbnails,
             decoders=self._query_models.decoders,
-            is_reachable=self.is_reachable,
+            is_reachable=self._is_reachable,
         )
 
     @once
@@ -293,7 +298,7 @@ class Services:
             self.engine,
             self._search_of_database,
             lambda: self.search,
-            ArchiveAccess(self.settings.archive_allow, self.is_reachable, self.settings.s3),
+            ArchiveAccess(self.settings.archive_allow, self._is_reachable, self.settings.s3),
         )
 
     # Shared by several clients --------------------------------------------------------------------------------------

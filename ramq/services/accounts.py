@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.token_secrets import digest_of, new_secret, session_from
 from storage import accounts
 from storage.accounts import ROLES, Role
@@ -57,6 +58,8 @@ class AccountClient:
     def __init__(self, engine: Engine, api_tokens: Sequence[str] = ()) -> None:
         self._engine = engine
         self._has_setting = bool(api_tokens)
+        self.changes = 0
+        """How often something was changed through this object."""
         self._has_other_admin = not all(_BOUNDED_ENTRY.fullmatch(entry) for entry in api_tokens)
 
     # Users -----------------------------------------------------------------------------------------------------------
@@ -74,8 +77,7 @@ class AccountClient:
             ConflictError: somebody else has or had the name.
         """
         known = _role(role)
-        with unit_of_work(self._engine) as session:
-            accounts.lock(session)
+        with self._changing() as session:
             _require_free(session, name, may_return=True)
             accounts.add(session, name, known)
             accounts.note(session, by, "added", name, detail=known)
@@ -105,8 +107,8 @@ class AccountClient:
             ConflictError: nobody could manage users afterwards, or somebody else has or had the new name.
         """
         known = None if role is None else _role(role)
-        with unit_of_work(self._engine) as session:
-            user = self._begin(session, name)
+        with self._changing() as session:
+            user = _user(session, name)
             before = accounts.admins(session)
             if known is not None and user.role != known:
                 accounts.change(session, user.id, role=known)
@@ -121,7 +123,7 @@ class AccountClient:
                 accounts.note(session, by, "renamed", to, detail=f"{name} → {to}")
             return _user(session, name if to is None else to)
 
-    def remove(self, name: str, *, by: str = LOCAL, opens: bool = False) -> None:
+    def remove(self, name: str, *, by: str = LOCAL, opens: bool = False) -> UserView:
         """Revoke all tokens of a user, and list the user no more. What the user said keeps the name.
 
         Args:
@@ -133,13 +135,14 @@ class AccountClient:
             NotFoundError: there is no such user.
             ConflictError: nobody could manage users afterwards.
         """
-        with unit_of_work(self._engine) as session:
-            user = self._begin(session, name)
+        with self._changing() as session:
+            user = _user(session, name)
             before = accounts.admins(session)
             accounts.remove(session, user.id)
             if not (opens and not accounts.users(session)):
                 self._require_admin(session, before, name)
             accounts.note(session, by, "removed", name)
+            return replace(user, is_enabled=False, tokens=0)
 
     # Tokens ----------------------------------------------------------------------------------------------------------
 
@@ -164,8 +167,8 @@ class AccountClient:
         seconds = None if expires is None else _seconds(expires)
         if len(note) > MOST_NOTE or not note.isprintable():
             raise UsageError(f"a note is one line of at most {MOST_NOTE} characters")
-        with unit_of_work(self._engine) as session:
-            found = self._begin(session, user)
+        with self._changing() as session:
+            found = _user(session, user)
             if own is not None and ROLES.index(own) > ROLES.index(found.role):
                 raise UsageError(f"{user} has the role {found.role}, so a token of theirs cannot have {own}")
             if not found.is_enabled:
@@ -207,8 +210,7 @@ class AccountClient:
             NotFoundError: there is no such token.
             ConflictError: nobody could manage users afterwards.
         """
-        with unit_of_work(self._engine) as session:
-            accounts.lock(session)
+        with self._changing() as session:
             found = accounts.tokens(session, token_id=token_id)
             if not found:
                 raise NotFoundError(f"there is no token {token_id}; see `ramq token list`")
@@ -256,10 +258,12 @@ class AccountClient:
             if cursor is None:
                 return
 
-    @staticmethod
-    def _begin(session: Session, name: str) -> UserView:
-        accounts.lock(session)
-        return _user(session, name)
+    @contextmanager
+    def _changing(self) -> Iterator[Session]:
+        with unit_of_work(self._engine) as session:
+            accounts.lock(session)
+            yield session
+        self.changes += 1
 
     def _require_admin(self, session: Session, before: int, name: str) -> None:
         """Raise ``ConflictError`` if there was a token for everything before a change, and there is none now."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.services import stage_models
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.retagging import require_features, source_of, taught_tags
 from storage.database import unit_of_work
 from storage.errors import UsageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.lessons import KeptFeatures, UnreadableError, contents_of, lesson_of, scores_of
 from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way

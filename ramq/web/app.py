@@ -111,17 +111,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     """
     tokens = Tokens(services.settings.api_tokens)
     callers = Callers(tokens, lambda: services.accounts, is_reachable=services.is_reachable)
-    per_minute = services.settings.rate_limit
-    limit = RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic)
     metrics = WebMetrics(services)
     templates = Templates(callers, has_trainings=lambda: services.trainings.are_there)
     roles = Roles([Route("GET", OPENAPI_PATH)])
-
-    def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
-        problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
-        if wants_html(connection):
-            return templates.show_problem(connection, problem)
-        return problem_response(problem, error.headers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -139,14 +131,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         separate_input_output_schemas=False,
         middleware=[
             Middleware(metrics.counting),
-            Middleware(
-                Gate,
-                callers=callers,
-                roles=roles,
-                limit=limit,
-                limits_this_machine=per_minute is not None,
-                refuse=refuse,
-            ),
+            _gate(services, callers, roles, templates),
             Middleware(Head),
         ],
     )
@@ -177,6 +162,25 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, needs_tokens=tokens.are_set)
     return app
+
+
+def _gate(services: Services, callers: Callers, roles: Roles, templates: Templates) -> Middleware:
+    per_minute = services.settings.rate_limit
+
+    def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
+        problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
+        if wants_html(connection):
+            return templates.show_problem(connection, problem)
+        return problem_response(problem, error.headers)
+
+    return Middleware(
+        Gate,
+        callers=callers,
+        roles=roles,
+        limit=RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic),
+        limits_this_machine=per_minute is not None,
+        refuse=refuse,
+    )
 
 
 def _describe(app: FastAPI, *, needs_tokens: bool) -> None:

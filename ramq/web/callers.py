@@ -3,6 +3,8 @@
 The valid tokens of users are kept in memory. A process reads them again when the newest of them is
 ``FRESH_SECONDS`` old: first only whether anything was changed, which is one short statement. So a token that is
 revoked, and a user who is disabled, are let in for at most so long by any web server, and a request costs no statement.
+What a process changes itself, it knows at once. A token that it does not know may be new: it asks then, too, but at
+most every ``MISS_SECONDS``, however many wrong tokens are sent.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 2.0
 """How long a process uses what it knows of users and tokens before it asks the database again."""
+
+MISS_SECONDS = 0.2
+"""The same, for a token that it does not know."""
 
 _HOUR_SECONDS = 3_600
 _CALLER = "ramq.caller"
@@ -101,6 +106,7 @@ class Callers:
         self._lock = threading.Lock()
         self._kept: _Kept | None = None
         self._read_at = float("-inf")
+        self._changes = 0
         self._failed = False
         self._noted: dict[int, int] = {}
         self._used: set[int] = set()
@@ -112,9 +118,7 @@ class Callers:
         if token is not None:
             caller = Caller(token, needs_token=True)
         else:
-            if not self._is_fresh:
-                await run_in_threadpool(self.refresh)
-            caller = self._among_users(presented)
+            caller = await self._among_users(presented)
         connection.scope[_CALLER] = caller
         return caller
 
@@ -134,17 +138,16 @@ class Callers:
         session = self._tokens.session_of(secret)
         if session is not None:
             return session
-        if not self._is_fresh:
-            await run_in_threadpool(self.refresh)
-        found = self._among_users(Presented(digest_of(secret), is_session=False))
+        found = await self._among_users(Presented(digest_of(secret), is_session=False))
         return None if found.token is None else session_from(secret.strip().encode())
 
-    def refresh(self) -> None:
-        """Ask the database, unless another thread just did. If it does not answer, what was known stays."""
+    def refresh(self, seconds: float | None = None) -> None:
+        """Ask the database, unless that was done ``seconds`` ago or less. What is known stays if it is away."""
         with self._lock:
-            if self._is_fresh:
+            if self._is_fresh(FRESH_SECONDS if seconds is None else seconds):
                 return
             before, began = self._kept, self._clock()
+            changes = self._accounts().changes
             used, self._used = self._used, set()
             try:
                 known = self._accounts().known(before.known if before else None, used)
@@ -159,10 +162,13 @@ class Callers:
                 if before is None or known is not before.known:
                     self._kept = self._keep(known)
                 self._read_at = began  # what was committed while this read may be missing
+                self._changes = changes
 
-    @property
-    def _is_fresh(self) -> bool:
-        return self._clock() - self._read_at < FRESH_SECONDS
+    def _is_fresh(self, seconds: float) -> bool:
+        age = self._clock() - self._read_at
+        if self._failed:
+            return age < FRESH_SECONDS
+        return age < seconds and self._changes == self._accounts().changes
 
     def _keep(self, known: Known) -> _Kept:
         now = self._clock()
@@ -173,7 +179,16 @@ class Callers:
             {token.id: now + token.seconds_left for token in known.tokens if token.seconds_left is not None},
         )
 
-    def _among_users(self, presented: Presented | None) -> Caller:
+    async def _among_users(self, presented: Presented | None) -> Caller:
+        if not self._is_fresh(FRESH_SECONDS):
+            await run_in_threadpool(self.refresh)
+        caller = self._known(presented)
+        if presented is not None and caller.token is None and not self._is_fresh(MISS_SECONDS):
+            await run_in_threadpool(self.refresh, MISS_SECONDS)
+            caller = self._known(presented)
+        return caller
+
+    def _known(self, presented: Presented | None) -> Caller:
         kept = self._kept
         if presented is None or kept is None:
             is_unsure = presented is not None and self._failed

@@ -10,7 +10,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringCo
 from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.web.callers import caller_in
 from ramq.web.render import Templates
 from ramq.web.streams import Streams

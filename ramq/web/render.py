@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.special_tags import special_first
 from ramq.web.callers import caller_in
 from ramq.web.curves import curves

@@ -10,6 +10,7 @@ import pytest
 import urllib3
 from starlette.testclient import TestClient
 
+from ramq.client import Client, ProblemError
 from ramq.web import callers
 from ramq.web.app import create_app
 from ramq.web.roles import ANYBODY, ROLE_OF, Route
@@ -78,6 +79,21 @@ def test_a_session_of_the_page_has_the_role_too_and_other_sites_cannot_use_it(cl
         foreign = client.post("/users", data={"name": "evil"}, headers={"sec-fetch-site": "cross-site"})
         assert_problem(foreign, 403, "forbidden")
     assert "by-admin" in {user.name for user in services_of(client).accounts.users()}
+
+
+def test_the_client_manages_users(client: TestClient) -> None:
+    secret = secrets_of(services_of(client))["admin"]
+    with serving(services_of(client)) as url, Client(url, token=secret) as ramq:
+        assert ramq.add_user("ann", "run").tokens == 0
+        made = ramq.create_token("ann", role="correct", expires="1d", note="a program")
+        assert [token.id for token in ramq.tokens("ann")] == [made.token.id]
+        with Client(url, token=made.secret) as of_ann, pytest.raises(ProblemError, match="requires the role run"):
+            of_ann.enqueue("s3://photos/")
+        assert ramq.change_user("ann", role="look", to="anna").name == "anna"
+        assert ramq.revoke_token(made.token.id).state == "revoked"
+        assert not ramq.remove_user("anna").is_enabled
+        assert "anna" not in {user.name for user in ramq.users()}
+        assert next(iter(ramq.user_history())).what == "removed"
 
 
 @pytest.fixture

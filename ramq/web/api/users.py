@@ -43,10 +43,10 @@ def change_user(request: Request, services: ServicesDep, name: UserName, change:
     )
 
 
-@router.delete("/users/{name}", status_code=status.HTTP_204_NO_CONTENT)
-def remove_user(request: Request, services: ServicesDep, name: UserName) -> None:
+@router.delete("/users/{name}")
+def remove_user(request: Request, services: ServicesDep, name: UserName) -> UserOut:
     """Remove a user and revoke the user's tokens. What the user said keeps the name."""
-    services.accounts.remove(name, by=caller_of(request))
+    return UserOut.model_validate(services.accounts.remove(name, by=caller_of(request)))
 
 
 @router.post("/users/{name}/tokens", status_code=status.HTTP_201_CREATED)
