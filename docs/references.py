@@ -34,7 +34,7 @@ API_INTRODUCTION = """
 JSON over HTTP. The same as a document for programs is at `/v1/openapi.json` of a running server. A list is a page with
 `items` and `next_cursor`: ask again with `cursor` until it is null. An error is a problem document (RFC 9457) with a
 stable `type`; [errors.md](errors.md) says what to do. If tokens are needed, send `Authorization: Bearer TOKEN`;
-each operation names the role that it needs ([security.md](security.md#users-roles-and-tokens)). For Python there is `ramq.client`.
+each operation names the [role](security.md#users-roles-and-tokens) that it needs. For Python there is `ramq.client`.
 """.strip()
 
 
