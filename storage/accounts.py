@@ -213,7 +213,9 @@ def owner_of(session: Session, name: str) -> tuple[str, bool] | None:
 
 
 def add(session: Session, name: str, role: Role) -> None:
-    """Add a user, or the one of this name again who was removed."""
+    """Add a user, or the one of this name again who was removed. The former tokens are forgotten then."""
+    former = "SELECT id FROM account WHERE name = :name AND removed_at IS NOT NULL"
+    session.execute(text(f"DELETE FROM access_token WHERE account_id IN ({former})"), {"name": name})  # noqa: S608
     session.execute(
         text(
             """INSERT INTO account (name, role) VALUES (:name, :role)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
@@ -59,6 +60,7 @@ from ramq.web.uploads import Pictures
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.exceptions import HTTPException
     from starlette.requests import HTTPConnection
@@ -114,14 +116,11 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     metrics = WebMetrics(services)
     templates = Templates(callers, has_trainings=lambda: services.trainings.are_there)
     roles = Roles([Route("GET", OPENAPI_PATH)])
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with services.search.region_warmer.running(), services.index.following():
-            yield
+    per_minute = services.settings.rate_limit
+    limit = RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic)
 
     app = FastAPI(
-        lifespan=lifespan,
+        lifespan=_lifespan(services, callers),
         title="ramq",
         version=version("ramq"),
         description="Tags, captions and search for large image archives.",
@@ -131,7 +130,14 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         separate_input_output_schemas=False,
         middleware=[
             Middleware(metrics.counting),
-            _gate(services, callers, roles, templates),
+            Middleware(
+                Gate,
+                callers=callers,
+                roles=roles,
+                limit=limit,
+                limits_this_machine=per_minute is not None,
+                refuse=_refusing(templates),
+            ),
             Middleware(Head),
         ],
     )
@@ -164,23 +170,24 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     return app
 
 
-def _gate(services: Services, callers: Callers, roles: Roles, templates: Templates) -> Middleware:
-    per_minute = services.settings.rate_limit
+def _lifespan(services: Services, callers: Callers) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(callers.refresh)  # whether tokens are needed is known before the first request
+        with services.search.region_warmer.running(), services.index.following():
+            yield
 
+    return lifespan
+
+
+def _refusing(templates: Templates) -> Callable[[HTTPConnection, HTTPException], Response]:
     def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
         problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
         if wants_html(connection):
             return templates.show_problem(connection, problem)
         return problem_response(problem, error.headers)
 
-    return Middleware(
-        Gate,
-        callers=callers,
-        roles=roles,
-        limit=RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic),
-        limits_this_machine=per_minute is not None,
-        refuse=refuse,
-    )
+    return refuse
 
 
 def _describe(app: FastAPI, *, needs_tokens: bool) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -27,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from ramq.web.callers import FRESH_SECONDS, NOBODY
+from ramq.web.callers import NOBODY
 from ramq.web.roles import SAFE_METHODS
 from ramq.web.tokens import bearer_token
 
@@ -150,14 +149,13 @@ class Gate:
 
     def _while_valid(self, connection: HTTPConnection, needed: Role | None, send: Send) -> Send:
         """Wrap ``send`` so that it ends the answer once the token is valid no more. What follows is dropped."""
-        checked_at, has_ended = time.monotonic(), False
+        has_ended = False
 
         async def send_while_valid(message: Message) -> None:
-            nonlocal checked_at, has_ended
+            nonlocal has_ended
             if has_ended:
                 return
-            if message.get("more_body") and time.monotonic() - checked_at >= FRESH_SECONDS:
-                checked_at = time.monotonic()
+            if message.get("more_body"):
                 caller = await self._callers.identify(connection)
                 # While the database is away, nothing of it can be sent; the answer may go on afterwards.
                 if not caller.is_unsure and not caller.may(needed):
@@ -182,7 +180,8 @@ class Gate:
 
     def _check(self, connection: HTTPConnection, caller: Caller, needed: Role | None) -> None:
         headers = connection.headers
-        if not self._callers.need_tokens and not is_loopback(connection.url.hostname or ""):
+        # Health and static files tell nothing, and whether there are tokens is not looked up for them.
+        if caller is not NOBODY and not caller.needs_token and not is_loopback(connection.url.hostname or ""):
             detail = "Without tokens, only this machine may connect. Use http://localhost or http://127.0.0.1."
             raise HTTPException(421, detail)
         if caller.is_unsure and connection.scope["path"] not in UNSURE_PATHS:

@@ -106,7 +106,6 @@ def job(client: TestClient, archive: Path) -> JobView:
 def events(client: TestClient, job: JobView, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The answer of the event stream of a job to a user with the role look, and the user's token."""
     monkeypatch.setattr(callers, "FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("ramq.web.security.FRESH_SECONDS", 0.0)
     services = services_of(client)
     secret = secrets_of(services)["look"]
     with serving(services) as url, urllib3.PoolManager() as pool:
