@@ -117,6 +117,8 @@ class Callers:
         token = None if presented is None else self._tokens.matching(presented)
         if token is not None:
             caller = Caller(token, needs_token=True)
+        elif presented is None and (self._tokens.are_set or self._is_reachable):
+            caller = NOBODY
         else:
             caller = await self._among_users(presented)
         connection.scope[_CALLER] = caller

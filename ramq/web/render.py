@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from ramq.services.author import LOCAL
 from ramq.services.special_tags import special_first
-from ramq.web.callers import caller_in
+from ramq.web.callers import NOBODY, caller_in
 from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
@@ -26,6 +26,7 @@ from storage.texts import plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from jinja2.runtime import Context
     from starlette.requests import HTTPConnection
 
     from ramq.schemas.problem import Problem
@@ -153,15 +154,16 @@ def stage(name: str) -> str:
     return {"infer": "inference"}.get(name, name)
 
 
-def person(name: str, present: str) -> str:
-    """Return the display name of the author of a change. Without tokens, the author is the local user.
+def person(name: str, present: str, *, is_local: bool = True) -> str:
+    """Return the display name of the author of a change.
 
     Args:
         name: that was noted then.
         present: the name that this user has now.
+        is_local: whether who looks needs no token, and so is the local user.
     """
     if name == LOCAL:
-        return "you"
+        return "you" if is_local else "the local user"
     return name if name == present else f"{present} ({name} then)"
 
 
@@ -195,6 +197,12 @@ class Templates:
     """
 
     def __init__(self, callers: Callers, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
+
+        @pass_context
+        def named(context: Context, name: str) -> str:
+            caller = context.get("caller", NOBODY)
+            return person(name, callers.present_name(name), is_local=not caller.needs_token)
+
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
             autoescape=select_autoescape(default=True),
@@ -219,7 +227,7 @@ class Templates:
             "plural": plural,
             "term": term,
             "stage": stage,
-            "person": lambda name: person(name, callers.present_name(name)),
+            "person": named,
             "special_first": special_first,
             "curves": curves,
             "space_names": space_names,

@@ -250,8 +250,11 @@ def test_the_last_user_can_be_removed_if_asked_and_then_nobody_needs_a_token(
 def test_names_stay_with_who_had_them_and_history_stays_readable(
     client: TestClient, accounts: AccountClient, clock: Clock
 ) -> None:
+    client.put("/v1/policies/plate", json={"kind": "deny"})
+    assert "<td>you</td>" in client.get("/archives/policies", headers=HTML).text
     accounts.add("boss", "admin")
     boss = bearer(accounts.create_token("boss").secret)
+    assert "<td>the local user</td>" in client.get("/archives/policies", headers={**boss, **HTML}).text
     accounts.add("ann", "correct")
     ann = bearer(accounts.create_token("ann").secret)
     [cat] = [hit["image_id"] for hit in client.get("/v1/search", params={"tag": CAT}, headers=boss).json()["items"]]
