@@ -24,8 +24,9 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.client_duplicates import DuplicateCalls
-from ramq.client_jobs import ONCE, JobCalls
+from ramq.client_jobs import ONCE
 from ramq.client_teaching import TeachingCalls
+from ramq.client_users import UserCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
@@ -63,7 +64,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, DuplicateCalls, TeachingCalls):
+class Client(UserCalls, DuplicateCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from ramq.user_of_system import user_of_system
 from storage.errors import UsageError
 from storage.objects.base import S3Options
 from storage.results.spaces import NAMES, TEXT
@@ -49,6 +50,8 @@ class Settings(BaseModel):
     index_url: str | None = Field(
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
+
+    user: str = Field(default_factory=user_of_system, description="who says what is said on the command line")
 
     model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"

@@ -92,6 +92,7 @@ def enqueue(
             vocabulary=vocabulary,
             stages=further,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
+            by=ramq.author,
         )
         if vocabulary is None and created.vocabulary is not None:
             err().print(
@@ -314,6 +315,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         return
     kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
     lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+    lines += [f"  started by {view.said_by}"] * bool(view.said_by)
     if view.query is not None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:

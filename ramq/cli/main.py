@@ -48,6 +48,7 @@ COMMANDS = {
     "dataset": ("dataset",),
     "policy": ("policy",),
     "token": ("token",),
+    "user": ("user",),
 }
 """The files of this package, and the commands in each."""
 

@@ -74,6 +74,7 @@ CODES = {
     415: "unsupported-media-type",
     421: "wrong-host",
     429: "too-many-requests",
+    503: "service-unavailable",
 }
 
 

@@ -46,11 +46,12 @@ def create(  # noqa: PLR0913  (a job's columns)
     query: str | None = None,
     options: Mapping[str, Any] | None = None,
     selection: Selection = EVERYTHING,
+    said_by: str | None = None,
 ) -> int:
     """Add a job that is not listed yet. Return its id.
 
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
-    that JSON can say. ``selection`` is for jobs that list their source.
+    that JSON can say. ``selection`` is for jobs that list their source. ``said_by`` is who starts it.
     """
     job = Job(
         archive_id=archive.id,
@@ -70,6 +71,7 @@ def create(  # noqa: PLR0913  (a job's columns)
         include=list(selection.include),
         exclude=list(selection.exclude),
         has_defaults=selection.has_defaults,
+        said_by=said_by,
     )
     session.add(job)
     session.flush()
@@ -340,6 +342,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
         workers=row.workers,
         note=row.note,
+        said_by=row.said_by,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

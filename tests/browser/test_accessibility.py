@@ -52,6 +52,8 @@ SCREENS = (
     "/teach",
     "/teach?tag=my+thing&{yes}",
     "/docs",
+    "/users",
+    "/users/history",
     "/login",
     "/images/999999",
 )
