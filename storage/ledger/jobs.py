@@ -110,7 +110,9 @@ _HAS_NO_WORK = """
     AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
 """
 _MAY_HAVE_MOVES = """(
-    NOT looked_for_moves AND EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0)
+    NOT looked_for_moves AND (
+        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0)
+        OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = job.archive_id))
 )"""
 
 
