@@ -48,6 +48,8 @@ PAGE = 100
 MOST = 500
 """The maximum number of items on a page."""
 
+_IMAGES = "/v1/images/"
+
 _HARMLESS = ("GET", "PUT", "DELETE")
 
 
@@ -308,6 +310,10 @@ class Client(JobCalls, DuplicateCalls, TeachingCalls):
         url = f"{self._url}{path}?{urlencode(_pairs(parameters))}"
         try:
             response = self._pool.request(method, url, headers={**self._pool.headers, **(headers or {})}, **sent)
+            # An image that was merged into another one. Only within this server, since the token is sent.
+            if response.status == 308 and (there := response.headers.get("location", "")).startswith(_IMAGES):
+                url = f"{self._url}{there}"
+                response = self._pool.request(method, url, headers={**self._pool.headers, **(headers or {})}, **sent)
         except urllib3.exceptions.HTTPError as error:
             raise UnreachableError(f"{self._url} does not answer: {error}") from error
         if response.status >= 300:

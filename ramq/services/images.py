@@ -10,7 +10,7 @@ from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only
-from storage.results import archives, lookup, regions
+from storage.results import archives, lookup, merged, regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,6 +75,11 @@ class ImageClient:
         """Return one image. Raises ``NotFoundError``."""
         with read_only(self._engine) as session:
             return self._captions.as_corrected(session, [self._search.image(session, image_id)])[0]
+
+    def merged_into(self, image_id: int) -> int | None:
+        """Return the image that took over the one with this number, as after a move; None: no image did."""
+        with read_only(self._engine) as session:
+            return merged.into(session, image_id)
 
     def find(self, text: str, archive: str | None = None) -> int:
         """Return the id of the image that ``text`` names by id, key or URI.

@@ -145,7 +145,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
     app.state.is_stopping = is_stopping
-    install_problem_handlers(app, templates.show_problem)
+    install_problem_handlers(app, templates.show_problem, services.images.merged_into)
     jobs = (api_jobs.router, api_jobs.workers_router)
     of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
     # A step before actions of any name.

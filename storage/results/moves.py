@@ -175,13 +175,15 @@ def join(session: Session, moves: Sequence[Move], job_ids: Sequence[int] = ()) -
     places = session.execute(
         text(
             f"""SELECT pair.kept, image.key, image.version, image.size, image.modified_at, image.missing_since,
-                    old.version AS before, now.version AS read
-                FROM {_PAIR} JOIN image ON image.id = pair.fresh JOIN content AS old ON old.image_id = pair.kept
-                JOIN content AS now ON now.image_id = pair.fresh"""  # noqa: S608  (constants)
+                    old.version AS before, now.version AS read, now.hash, old.hash = now.hash AS is_same
+                FROM {_PAIR} JOIN image ON image.id = pair.fresh
+                LEFT JOIN content AS old ON old.image_id = pair.kept
+                LEFT JOIN content AS now ON now.image_id = pair.fresh"""  # noqa: S608  (constants)
         ),
         pairs,
     ).all()
-    contents.hand_on(session, {row.kept: (row.before, row.read) for row in places if row.before != row.read})
+    touched = {row.kept: (row.before, row.read) for row in places if row.is_same and row.before != row.read}
+    contents.hand_on(session, touched)
     merged.note(session, {move.fresh: move.kept for move in moves})
     erasures.erase(session, pairs["fresh"], forgets_names=False)
     _rename(session, [dict(row._mapping) for row in places])  # noqa: SLF001  (SQLAlchemy's documented name)
@@ -337,7 +339,10 @@ def _rename(session: Session, places: Sequence[dict[str, object]]) -> None:
         ),
         list(places),
     )
-    session.execute(text("UPDATE content SET version = :read WHERE image_id = :kept"), list(places))
+    session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), {"ids": [row["kept"] for row in places]})
+    if read := [row for row in places if row["read"] is not None]:
+        values = text("INSERT INTO content (image_id, version, hash) VALUES (:kept, :read, :hash)")
+        session.execute(values, read)
 
 
 def _count_again(session: Session, located: Iterable[int], read: Iterable[int]) -> None:
