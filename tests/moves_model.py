@@ -1,4 +1,4 @@
-"""What must be true of people's words after files were moved about: told from the files alone, not from how ramq finds out.
+"""What must be true of people's words after files were moved about, told from the files alone.
 
 A picture is its bytes. The model remembers of which picture each word was said, and which pictures the folder held when
 a job looked. It knows no keys of images that are gone, no rules about pairs and no order of events.
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.same_picture import picture
@@ -94,7 +95,7 @@ class Folder:
         if len(names) > 1:
             before = {name: self.held[name] for name in names}
             (self.root / names[0]).rename(self.root / "aside")
-            for name, following in zip(names, names[1:], strict=False):
+            for name, following in pairwise(names):
                 (self.root / following).rename(self.root / name)
                 self.held[name] = before[following]
             (self.root / "aside").rename(self.root / names[-1])

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.results import archives, contents, erasures, merged, readings, region_lists, regions, said, teachings, vectors
+from storage.results import (
+    archives,
+    contents,
+    erasures,
+    merged,
+    readings,
+    region_lists,
+    regions,
+    said,
+    teachings,
+    vectors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

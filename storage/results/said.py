@@ -12,7 +12,7 @@ IN_DATASETS = ("dataset_item", "dataset_label")
 """Tables of the pictures in versions of data sets, with ``version_id``."""
 
 _OF_PEOPLE = "\n    OR ".join(
-    f"EXISTS (SELECT FROM {table} AS said WHERE said.image_id = image.id)"  # noqa: S608  (constants)
+    f"EXISTS (SELECT FROM {table} AS said WHERE said.image_id = image.id)"
     for table in (*BY_NAME, *ANYWHERE, "dataset_item")
 )
 

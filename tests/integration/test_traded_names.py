@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import text
+from starlette.testclient import TestClient
 
+from ramq.web.app import create_app
 from storage.database import unit_of_work
 from storage.errors import ConflictError
 from storage.search.views import SearchQuery
@@ -203,3 +205,21 @@ def test_a_copy_with_the_old_time_and_size_is_found_out_when_it_is_read(photos: 
     photos.services.corrections.tag([before["a.png"]], add=["tag 3"], by="ann")
     photos.run()
     assert said(photos, photos.ids()["a.png"])["tags"] == []
+
+
+def test_a_paused_job_says_that_moved_files_may_be_among_its_images(photos: Photos) -> None:
+    services = photos.services
+    paused = services.jobs.create(str(photos.root))
+    services.jobs.pause(paused.id)
+    assert services.jobs.get(paused.id).note is None
+    services.jobs.resume(paused.id)
+    move(photos, "a.png", "e.png")
+    while photos.worker._planner.begin(lambda: False) or photos.worker._planner.go_on(lambda: False):
+        pass
+    services.jobs.pause(paused.id)
+    assert "Whether they were moved" in (services.jobs.get(paused.id).note or "")
+    page = TestClient(create_app(services), base_url="http://localhost")
+    assert "Whether they were moved" in page.get(f"/jobs/{paused.id}", headers={"Accept": "text/html"}).text
+    services.jobs.resume(paused.id)
+    assert crop_archive.work(services, photos.worker, services.jobs.get(paused.id)).note is None
+    assert photos.missing() == []
