@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from ram_core.hierarchy.wordnet import paths
 from ram_core.xmp_packet import PacketError, Words, written
-from storage.errors import PermanentError, UsageError
+from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects.folder_writes import rewrite
-from storage.objects.source import parse_source
+from storage.objects.source import Source, open_bucket, parse_source, require_writable
 from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
+    from storage.objects.base import S3Options
+    from storage.objects.s3_writes import BucketWriter
     from storage.search.views import Hit
 
 Naming = Literal["full", "lightroom"]
+
+AT_ONCE = 16
+"""Sidecars that are read or written at the same time."""
 
 _ENDING = ".xmp"
 # Lightroom reads sidecars of camera raw alone, and expects them without the ending of the raw file.
@@ -41,7 +50,7 @@ class Written:
 
 def write_sidecars(
     hits: Iterable[Hit],
-    folder: Path | None,
+    place: SidecarPlace,
     failed: Callable[[Hit, str], None],
     *,
     naming: Naming = "full",
@@ -51,18 +60,29 @@ def write_sidecars(
 
     Args:
         hits: the images.
-        folder: where the sidecars go, by their keys. None: beside the originals, of archives that are folders.
+        place: where the sidecars go.
         failed: is told of each image whose sidecar could not be written.
         naming: ``full``: ``IMG_1.NEF.xmp``, which digiKam and darktable read. ``lightroom``: ``IMG_1.xmp`` for camera
             raw, ``IMG_1.JPG.xmp`` for other images.
         with_captions: also write captions of models, where nobody has written a description.
+
+    Raises:
+        ForbiddenError: a bucket may not be written to.
+        UsageError: a bucket ignores the conditions of writes.
     """
-    found, place = Written(), _Place(folder)
-    for hit in hits:
+    found = Written()
+
+    def write(hit: Hit) -> bool:
+        return place.rewrite(hit, _name(hit.key, naming), _changing(hit, with_captions))
+
+    for hit, result in _each(hits, write):
         try:
-            root, key = place.of(hit), _name(hit.key, naming)
-            is_new = rewrite(root, key, _changing(hit, with_captions), with_folders=folder is not None)
+            is_new = result()
+        except ForbiddenError:
+            raise
         except (PermanentError, UsageError, PacketError) as error:
+            if fault := place.fault:
+                raise UsageError(fault) from error
             found.left_out += 1
             failed(hit, str(error))
             continue
@@ -71,31 +91,80 @@ def write_sidecars(
     return found
 
 
-class _Place:
-    """Where the sidecars go. Keys of several archives may be equal, so a folder takes those of one."""
+def _each(hits: Iterable[Hit], write: Callable[[Hit], bool]) -> Iterator[tuple[Hit, Callable[[], bool]]]:
+    """Write several at once, since a bucket takes long to answer. Yield each with its result, in order."""
+    waiting: deque[tuple[Hit, Future[bool]]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, "sidecars") as pool:
+        try:
+            for hit in hits:
+                waiting.append((hit, pool.submit(write, hit)))
+                if len(waiting) > 4 * AT_ONCE:
+                    first, future = waiting.popleft()
+                    yield first, future.result
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result
+        finally:  # what has not begun does not begin any more
+            for _, future in waiting:
+                future.cancel()
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+
+class SidecarPlace:
+    """Where sidecars go. Thread-safe.
+
+    Args:
+        to: a folder, or a bucket with a prefix, below which they lie by their keys. Keys of several archives may be
+            equal, so it takes those of one. None: beside the originals.
+        write_allow: buckets and prefixes that may be written to.
+        s3: how to reach buckets.
+    """
+
+    def __init__(self, to: Path | Source | None, write_allow: tuple[str, ...], s3: S3Options) -> None:
+        self._to = to
+        self._write_allow = write_allow
+        self._s3 = s3
         self._archive: str | None = None
+        self._writers: dict[str, BucketWriter] = {}
+        self._lock = Lock()
+        if isinstance(to, Source):
+            require_writable(to, write_allow)
 
-    def of(self, hit: Hit) -> Path:
-        if self._folder is None:
-            if hit.missing:
-                raise UsageError("its original is missing")
-            return _root(hit.archive)
-        self._archive = self._archive or hit.archive
+    @property
+    def fault(self) -> str | None:
+        """Why nothing more can be written to a bucket; None: nothing is known against it."""
+        return next((writer.fault for writer in self._writers.values() if writer.fault), None)
+
+    def rewrite(self, hit: Hit, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
+        """Change the sidecar of a hit, whose key is ``name``. Return whether it was written."""
+        if self._to is None and hit.missing:
+            raise UsageError("its original is missing")
+        if self._to is not None:
+            self._require_one_archive(hit)
+        if isinstance(self._to, Path):
+            return rewrite(self._to, name, change, with_folders=True)
+        beside = parse_source(hit.archive)
+        if self._to is None and beside.scheme == "file":
+            return rewrite(Path(beside.root), name, change, with_folders=False)
+        source = self._to or beside
+        if self._to is None:
+            require_writable(beside, self._write_allow)
+        else:
+            name = f"{self._to.prefix}/{name}" if self._to.prefix else name
+        return self._writer(source.root).rewrite(name, change)
+
+    def _require_one_archive(self, hit: Hit) -> None:
+        with self._lock:
+            self._archive = self._archive or hit.archive
         if hit.archive != self._archive:
-            raise UsageError(
-                f"it is not of {self._archive}: write the sidecars of each archive into a folder of its own"
-            )
-        return self._folder
+            raise UsageError(f"it is not of {self._archive}: write the sidecars of each archive to a place of its own")
 
+    def _writer(self, bucket: str) -> BucketWriter:
+        from storage.objects.s3_writes import BucketWriter  # noqa: PLC0415  (boto3 takes a while to import)
 
-def _root(archive: str) -> Path:
-    source = parse_source(archive)
-    if source.scheme != "file":
-        raise UsageError("its archive is a bucket, and sidecars are written into folders only: use --out")
-    return Path(source.root)
+        with self._lock:
+            if bucket not in self._writers:
+                self._writers[bucket] = BucketWriter(open_bucket(bucket, self._s3), "application/rdf+xml")
+            return self._writers[bucket]
 
 
 def _name(key: str, naming: Naming) -> str:

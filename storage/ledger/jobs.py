@@ -283,7 +283,7 @@ def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
 
 
 def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Add notes: for which kind of worker a job waits that none can do, and what a paused job keeps from being found."""
+    """Add notes: for which kind of worker a job waits that none can do, and what a paused job keeps from view."""
     jobs = _saying_what_is_not_found(session, jobs)
     if not any(job.state == "running" for job in jobs):
         return jobs
