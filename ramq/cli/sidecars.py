@@ -10,7 +10,7 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err
 from ramq.cli.search import Query, Strict, narrowed, pointing_into, read
-from ramq.services.sidecars import Naming, SidecarPlace, write_sidecars
+from ramq.services.sidecars import Naming, RegionsInFiles, SidecarPlace, write_sidecars
 from storage.errors import UsageError
 from storage.objects.source import Source, parse_source
 from storage.search.views import SearchQuery  # noqa: TC001  (the decorator reads the annotations)
@@ -54,6 +54,9 @@ def sidecars(
     without_captions: Annotated[
         bool, typer.Option("--no-captions", help="Write no captions of models as descriptions.")
     ] = False,
+    with_regions: Annotated[
+        bool, typer.Option("--regions", help="Also write located boxes as regions (MWG). Reads the start of originals.")
+    ] = False,
     strict: Strict = False,
 ) -> None:
     """Write the tags and captions of what a search finds as XMP sidecars: beside originals, into a folder or bucket.
@@ -91,9 +94,17 @@ def sidecars(
         _, hits = ramq.search.export(read(ramq, narrow, query, is_strict=strict))
         names: Naming = "lightroom" if naming == "lightroom" else "full"
         place = SidecarPlace(target, ramq.settings.write_allow, ramq.settings.s3)
-        found = write_sidecars(hits, place, failed, naming=names, with_captions=not without_captions)
+        regions_of = RegionsInFiles(ramq.regions, ramq.images) if with_regions else None
+        found = write_sidecars(
+            hits, place, failed, regions_of=regions_of, naming=names, with_captions=not without_captions
+        )
     typer.echo(
         f"{plural(found.written, 'sidecar')} written, {found.unchanged:,} up to date, {found.left_out:,} left out"
     )
+    if found.without_regions:
+        err().print(
+            f"{plural(found.without_regions, 'sidecar')} without regions: places are known in JPEG, PNG, TIFF and WebP",
+            soft_wrap=True,
+        )
     if found.left_out:
         raise typer.Exit(1)

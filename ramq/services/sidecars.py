@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ram_core.hierarchy.wordnet import paths
+from ram_core.stored_orientation import orientation_of
 from ram_core.xmp_packet import PacketError, Words, written
+from ram_core.xmp_regions import Regions
 from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects.folder_writes import rewrite
 from storage.objects.source import Source, open_bucket, parse_source, require_writable
 from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
+    from ramq.services.images import ImageClient
+    from ramq.services.regions import RegionClient
     from storage.objects.base import S3Options
     from storage.objects.s3_writes import BucketWriter
     from storage.search.views import Hit
 
 Naming = Literal["full", "lightroom"]
+
+T = TypeVar("T")
+RegionsOf = Callable[["Hit"], Regions | None]
 
 AT_ONCE = 16
 """Sidecars that are read or written at the same time."""
@@ -46,6 +54,7 @@ class Written:
     written: int = 0
     unchanged: int = 0
     left_out: int = 0
+    without_regions: int = 0
 
 
 def write_sidecars(
@@ -55,6 +64,7 @@ def write_sidecars(
     *,
     naming: Naming = "full",
     with_captions: bool = True,
+    regions_of: RegionsOf | None = None,
 ) -> Written:
     """Write a sidecar for each hit, or bring the one that is there up to date. Originals are not touched.
 
@@ -65,6 +75,7 @@ def write_sidecars(
         naming: ``full``: ``IMG_1.NEF.xmp``, which digiKam and darktable read. ``lightroom``: ``IMG_1.xmp`` for camera
             raw, ``IMG_1.JPG.xmp`` for other images.
         with_captions: also write captions of models, where nobody has written a description.
+        regions_of: returns the regions of a hit; None: leave regions as they are.
 
     Raises:
         ForbiddenError: a bucket may not be written to.
@@ -72,12 +83,19 @@ def write_sidecars(
     """
     found = Written()
 
-    def write(hit: Hit) -> bool:
-        return place.rewrite(hit, _name(hit.key, naming), _changing(hit, with_captions))
+    def write(hit: Hit) -> tuple[bool, bool]:
+        regions, is_placed = None, True
+        if regions_of is not None:
+            try:
+                regions = regions_of(hit)
+            except NoPlaceError:
+                is_placed = False  # the words are written
+        is_new = place.rewrite(hit, _name(hit.key, naming), _changing(hit, regions, with_captions=with_captions))
+        return is_new, is_placed
 
     for hit, result in _each(hits, write):
         try:
-            is_new = result()
+            is_new, is_placed = result()
         except ForbiddenError:
             raise
         except (PermanentError, UsageError, PacketError) as error:
@@ -88,12 +106,13 @@ def write_sidecars(
             continue
         found.written += is_new
         found.unchanged += not is_new
+        found.without_regions += not is_placed
     return found
 
 
-def _each(hits: Iterable[Hit], write: Callable[[Hit], bool]) -> Iterator[tuple[Hit, Callable[[], bool]]]:
+def _each(hits: Iterable[Hit], write: Callable[[Hit], T]) -> Iterator[tuple[Hit, Callable[[], T]]]:
     """Write several at once, since a bucket takes long to answer. Yield each with its result, in order."""
-    waiting: deque[tuple[Hit, Future[bool]]] = deque()
+    waiting: deque[tuple[Hit, Future[T]]] = deque()
     with ThreadPoolExecutor(AT_ONCE, "sidecars") as pool:
         try:
             for hit in hits:
@@ -107,6 +126,42 @@ def _each(hits: Iterable[Hit], write: Callable[[Hit], bool]) -> Iterator[tuple[H
         finally:  # what has not begun does not begin any more
             for _, future in waiting:
                 future.cancel()
+
+
+class NoPlaceError(Exception):
+    """Where regions are in the stored picture is not known: its format turns it in another way than EXIF does."""
+
+
+class RegionsInFiles:
+    """The located regions of images, and how their files are stored. Thread-safe.
+
+    Args:
+        regions: the regions.
+        images: the originals, of which the part that says the orientation is read.
+    """
+
+    def __init__(self, regions: RegionClient, images: ImageClient) -> None:
+        self._regions = regions
+        self._images = images
+
+    def __call__(self, hit: Hit) -> Regions | None:
+        """Return the regions of a hit; None: it was not located.
+
+        Raises:
+            NoPlaceError: its format turns pictures in another way than EXIF does.
+            PermanentError: its original cannot be read.
+        """
+        view = self._regions.views([hit.image_id]).get(hit.image_id)
+        if view is None:
+            return None
+        named = tuple((region.tag, region.box) for region in view.regions)
+        if not named:
+            return Regions(hit.width, hit.height, 1, ())
+        with self._images.original(hit.image_id).file() as file:
+            orientation = orientation_of(file)
+        if orientation is None:
+            raise NoPlaceError(f"where regions are in {hit.key} as it is stored is not known")
+        return Regions(hit.width, hit.height, orientation, named)
 
 
 class SidecarPlace:
@@ -177,13 +232,14 @@ def _name(key: str, naming: Naming) -> str:
     return f"{folder}{slash}{name}{_ENDING}"
 
 
-def _changing(hit: Hit, with_captions: bool) -> Callable[[bytes | None], bytes | None]:  # noqa: FBT001
+def _changing(hit: Hit, regions: Regions | None, *, with_captions: bool) -> Callable[[bytes | None], bytes | None]:
     names = [tag.name for tag in hit.tags]
     is_told = with_captions and hit.captioner not in {COMPOSED, None} and not hit.caption_contradicts
-    words = Words(tuple(names), tuple(paths(names)), hit.caption if is_told else None)
+    words = Words(tuple(names), tuple(paths(names)), hit.caption if is_told else None, regions)
 
     def change(packet: bytes | None) -> bytes | None:
-        if packet is None and not names and not words.description:
+        has_regions = regions is not None and regions.named
+        if packet is None and not names and not words.description and not has_regions:
             return None
         return written(packet, words)
 

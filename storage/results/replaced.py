@@ -44,8 +44,14 @@ Files of which only what they say was changed (a rating, keywords) are the same 
 
 _MOST_KEY = 1_000
 
-# When the picture was missed: not after the job began that found other bytes at its key.
-_MISSED_AT = "least(former.changed_at, (SELECT created_at FROM job WHERE id = :job_id))"
+# When the picture was missed: after the last listing whose job was done, which would have read the other bytes.
+_MISSED_AT = """least(former.changed_at, interval '1 microsecond' + greatest(image.listed_at, (
+    SELECT max(listed_all_at) FROM job
+    WHERE job.archive_id = former.archive_id AND stage = 'recognition' AND state = 'done' AND id <> :job_id
+      AND listed_all_at < former.changed_at
+      AND manifest_version IS NULL AND from_generation_id IS NULL AND query IS NULL
+      AND (trim(both '/' FROM prefix) = '' OR image.key = trim(both '/' FROM prefix)
+           OR starts_with(image.key, trim(both '/' FROM prefix) || '/')))))"""
 
 # Its bytes are elsewhere now: in a file that is new, or whose bytes are others than before, too.
 _IS_FOUND = f"""EXISTS (

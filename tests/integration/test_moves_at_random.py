@@ -58,6 +58,7 @@ def seen(photos: Photos, archive_id: int) -> Seen:
     return Seen({row.key: row.id for row in there}, words)
 
 
+@pytest.mark.timeout(600)
 def test_words_stay_with_the_bytes_of_which_they_were_said(
     services: Services, crop_worker: Worker, tmp_path: Path
 ) -> None:

@@ -223,3 +223,17 @@ def test_a_paused_job_says_that_moved_files_may_be_among_its_images(photos: Phot
     services.jobs.resume(paused.id)
     assert crop_archive.work(services, photos.worker, services.jobs.get(paused.id)).note is None
     assert photos.missing() == []
+
+
+def test_a_job_that_was_cancelled_before_it_read_anything_hides_no_move(photos: Photos) -> None:
+    """It has listed the new name of a picture whose old one has another picture now."""
+    before = photos.ids()
+    move(photos, "a.png", "e.png")
+    move(photos, "d.png", "a.png")
+    job = photos.services.jobs.create(str(photos.root))
+    while photos.worker._planner.begin(lambda: False) or photos.worker._planner.go_on(lambda: False):
+        pass
+    photos.services.jobs.cancel(job.id)
+    photos.run()
+    assert photos.ids() == {"a.png": before["d.png"], "b/c.png": before["b/c.png"], "e.png": before["a.png"]}
+    assert photos.missing() == []
