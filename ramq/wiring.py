@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ramq.services.index import IndexClient
     from ramq.services.jobs import JobClient
     from ramq.services.metadata import MetadataClient
-    from ramq.services.missing import MissingClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
     from ramq.services.readings import ReadingClient
@@ -186,13 +185,6 @@ class Services:
         from ramq.services.corrections import CorrectionClient  # noqa: PLC0415
 
         return CorrectionClient(self.engine, self._search_of_database)
-
-    @once
-    def missing(self) -> MissingClient:
-        """Images of which people said something and whose files are missing."""
-        from ramq.services.missing import MissingClient  # noqa: PLC0415
-
-        return MissingClient(self.engine)
 
     @once
     def duplicates(self) -> DuplicateClient:

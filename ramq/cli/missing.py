@@ -44,14 +44,14 @@ def missing(
         raise UsageError("name both: the missing image, and with --at where it continues")
     with services() as ramq:
         if image is not None and at is not None:
-            number = ramq.missing.continue_at(image, at)
+            number = ramq.images.missing.continue_at(image, at)
             view = ramq.images.get(number)
             if as_json:
                 print_json(view)
             else:
                 typer.echo(f"image {number} continues at {view.key}")
             return
-        page = ramq.missing.page(archive, limit=limit, cursor=cursor)
+        page = ramq.images.missing.page(archive, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return

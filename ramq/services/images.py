@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ramq.services.captions import Captions
+from ramq.services.missing import MissingClient
 from ramq.services.originals import Original
 from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
@@ -50,6 +51,9 @@ class ImageClient:
         thumbnails: the thumbnails on disk.
         decoders: returns the processes that decode images. They start with the first thumbnail.
         is_reachable: whether other machines can reach this process.
+
+    Attributes:
+        missing: images of which people said something and whose files are missing.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class ImageClient:
         self._is_reachable = is_reachable
         self._stores: dict[str, ObjectStore] = {}
         self._captions = Captions(search)
+        self.missing = MissingClient(engine)
 
     def get(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""

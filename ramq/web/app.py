@@ -148,33 +148,16 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem, services.images.merged_into)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    of_images = (
-        images.router,
-        api_export.router,
-        readings.router,
-        regions.router,
-        api_duplicates.router,
-        missing.router,
-    )
+    of_images = (images.router, api_export.router, readings.router, regions.router, missing.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
-    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
+    for router in (*jobs, *of_images, api_duplicates.router, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (
-        search,
-        image_pages,
-        job_pages,
-        generation_pages,
-        training_pages,
-        policy_pages,
-        duplicate_pages,
-        missing_pages,
-        archives,
-    )
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
     of_sets = (review_pages, dataset_pages, teaching_pages)
-    for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
+    for router in (health.router, *(page.router for page in (*pages, *of_sets, missing_pages, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
     _describe(app, has_tokens=tokens.are_set)

@@ -42,14 +42,14 @@ def photos(services: Services, crop_worker: Worker, tmp_path: Path) -> Photos:
 
 
 def test_what_people_said_of_missing_pictures_is_listed(photos: Photos) -> None:
-    first = photos.services.missing.page(limit=1)
+    first = photos.services.images.missing.page(limit=1)
     [edited] = first.items
     assert (edited.image_id, edited.key) == (1, "0.png (replaced, image 1)")
     assert (edited.added, edited.removed, edited.at_its_key) == (["tag 3"], ["tag 4"], photos.ids()["0.png"])
     assert (edited.lines, edited.regions, edited.in_datasets) == (1, 1, 1)
-    [deleted] = photos.services.missing.page(limit=1, cursor=first.next_cursor).items
+    [deleted] = photos.services.images.missing.page(limit=1, cursor=first.next_cursor).items
     assert (deleted.image_id, deleted.key, deleted.added, deleted.at_its_key) == (2, "1.png", ["tag 9"], None)
-    assert photos.services.missing.page(str(photos.root)).items == [edited, deleted]
+    assert photos.services.images.missing.page(str(photos.root)).items == [edited, deleted]
 
 
 def test_a_person_says_that_an_edited_picture_is_the_same(photos: Photos) -> None:
@@ -79,7 +79,7 @@ def test_what_cannot_be_continued_is_refused_in_words(photos: Photos, tmp_path: 
     photos.run(str(tmp_path / "elsewhere"))
     other = photos.scalar("SELECT id FROM image WHERE archive_id = 2")
     ids = photos.ids()
-    continue_at = photos.services.missing.continue_at
+    continue_at = photos.services.images.missing.continue_at
     with pytest.raises(UsageError, match="another one of the same archive"):
         continue_at("1", str(other))
     with pytest.raises(UsageError, match="only an image whose file is missing can continue"):

@@ -365,26 +365,6 @@ def test_two_workers_that_end_a_job_at_once_move_nothing_twice(photos: Photos, m
         assert jobs.next_for_moves(session) is None
 
 
-def test_a_file_that_was_touched_and_moved_before_anybody_read_it_is_a_move(photos: Photos) -> None:
-    """What people said, they said of the bytes that were read last; these are elsewhere now."""
-    image_id = photos.ids()["a.png"]
-    before = say_everything(photos, image_id)
-    photos.scalar("UPDATE image SET version = 'touched' WHERE key = 'a.png' RETURNING 1")
-    move(photos, "a.png", "e.png")
-    photos.run()
-    assert (photos.missing(), photos.ids()["e.png"]) == ([], image_id)
-    assert said(photos, image_id) == before
-
-
-def test_a_file_that_was_written_over_and_moved_before_anybody_read_it_is_no_move(photos: Photos) -> None:
-    photos.services.corrections.tag([photos.ids()["a.png"]], add=["tag 3"], by="ann")
-    picture(photos.root / "a.png", 77)
-    move(photos, "a.png", "e.png")
-    photos.run()
-    assert photos.missing() == ["a.png"]
-    assert said(photos, photos.ids()["e.png"])["tags"] == []
-
-
 def test_moves_stay_within_an_archive(photos: Photos, tmp_path: Path) -> None:
     image_id = photos.ids()["a.png"]
     (tmp_path / "elsewhere").mkdir()

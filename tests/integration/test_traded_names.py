@@ -237,3 +237,23 @@ def test_a_job_that_was_cancelled_before_it_read_anything_hides_no_move(photos: 
     photos.run()
     assert photos.ids() == {"a.png": before["d.png"], "b/c.png": before["b/c.png"], "e.png": before["a.png"]}
     assert photos.missing() == []
+
+
+def test_a_file_that_was_touched_and_moved_before_anybody_read_it_is_a_move(photos: Photos) -> None:
+    """What people said, they said of the bytes that were read last; these are elsewhere now."""
+    image_id = photos.ids()["a.png"]
+    before = say_everything(photos, image_id)
+    photos.scalar("UPDATE image SET version = 'touched' WHERE key = 'a.png' RETURNING 1")
+    move(photos, "a.png", "e.png")
+    photos.run()
+    assert (photos.missing(), photos.ids()["e.png"]) == ([], image_id)
+    assert said(photos, image_id) == before
+
+
+def test_a_file_that_was_written_over_and_moved_before_anybody_read_it_is_no_move(photos: Photos) -> None:
+    photos.services.corrections.tag([photos.ids()["a.png"]], add=["tag 3"], by="ann")
+    picture(photos.root / "a.png", 77)
+    move(photos, "a.png", "e.png")
+    photos.run()
+    assert photos.missing() == ["a.png"]
+    assert said(photos, photos.ids()["e.png"])["tags"] == []

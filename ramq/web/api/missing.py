@@ -21,7 +21,7 @@ def list_missing(
     cursor: Cursor = None,
 ) -> MissingPageOut:
     """Return images of which people said something and whose files are missing, by number."""
-    return MissingPageOut.model_validate(services.missing.page(archive, limit=limit, cursor=cursor))
+    return MissingPageOut.model_validate(services.images.missing.page(archive, limit=limit, cursor=cursor))
 
 
 @router.post("/images/{image_id}/continue")
@@ -30,5 +30,5 @@ def continue_image(services: ServicesDep, image_id: Id, body: ContinueAt) -> Ima
 
     The number of the other image then leads to this one.
     """
-    services.missing.continue_at(str(image_id), str(body.at))
+    services.images.missing.continue_at(str(image_id), str(body.at))
     return ImageOut.model_validate(services.images.get(image_id))

@@ -37,7 +37,7 @@ def continue_image(
 ) -> HTMLResponse:
     """Let an image continue at another one. Errors are shown above the list."""
     try:
-        services.missing.continue_at(str(image_id), at.strip())
+        services.images.missing.continue_at(str(image_id), at.strip())
     except RamqError as error:
         return _screen(request, services, None, None, problem=problem_of(error))
     return _screen(request, services, None, None, told=image_id)
@@ -54,7 +54,7 @@ def _screen(
 ) -> HTMLResponse:
     page: Page[MissingView] = Page([])
     try:
-        page = services.missing.page(archive, limit=PER_SCREEN, cursor=cursor)
+        page = services.images.missing.page(archive, limit=PER_SCREEN, cursor=cursor)
     except UsageError as error:
         problem = problem_of(error)
     return templates_of(request).show(
