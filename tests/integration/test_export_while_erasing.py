@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyarrow import parquet
 
-from storage.search import query as queries
+from ramq.services import search
 from storage.search.views import SearchQuery
 from tests.services.recognised import PHOTOGRAPHS
 from tests.services.web import services_of
@@ -57,7 +58,7 @@ def test_images_that_are_erased_meanwhile_are_left_out_and_break_nothing(
         return hits
 
     monkeypatch.setattr(services.search._search, "hits", read_and_erase)
-    monkeypatch.setattr(queries, "MAX_LIMIT", EACH)
+    monkeypatch.setattr(search, "islice", lambda found, _: islice(found, EACH))
     answer = client.get("/v1/export", params=asked)
     assert answer.status_code == 200
     found = READ[asked["format"]](answer.content)
