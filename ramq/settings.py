@@ -131,6 +131,7 @@ class Settings(BaseModel):
     archive_allow: tuple[str, ...] = Field(
         (), description="roots of archives that jobs may read, comma-separated: s3://bucket/prefix, /folder"
     )
+    write_allow: tuple[str, ...] = Field((), description="buckets for sidecars, comma-separated: s3://bucket/prefix")
     api_tokens: tuple[str, ...] = Field(
         (),
         repr=False,
@@ -152,7 +153,14 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @field_validator(
-        "archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space", mode="before"
+        "archive_allow",
+        "write_allow",
+        "s3_requester_pays",
+        "api_tokens",
+        "stages",
+        "mask_text",
+        "text_space",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

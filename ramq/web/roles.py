@@ -50,6 +50,7 @@ GET /v1/images/{image_id}/text
 GET /v1/images/{image_id}/regions
 GET /v1/images/{image_id}/regions/{number}/crop
 GET /v1/duplicates
+GET /v1/missing
 GET /v1/archives
 GET /v1/policies
 GET /v1/index
@@ -83,6 +84,7 @@ GET /training
 GET /archives
 GET /archives/policies
 GET /duplicates
+GET /missing
 GET /datasets
 GET /datasets/{name}
 GET /datasets/{name}/review
@@ -103,6 +105,8 @@ POST /images/{image_id}/tags
 POST /images/{image_id}/text
 POST /images/{image_id}/regions
 POST /datasets/{name}/review
+POST /v1/images/{image_id}/continue
+POST /missing/{image_id}
 """
 
 _RUN = """

@@ -11,7 +11,7 @@ from sqlalchemy import select, text, true
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.objects.tar_names import split_member
-from storage.results import copies, corrections, metadata, policies
+from storage.results import copies, corrections, merged, metadata, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
@@ -251,6 +251,8 @@ def _hint(keys: Sequence[str]) -> str:
 def resolve(session: Session, text: str, archives: int | Collection[int] | None) -> int:
     """Return the id of the image that ``text`` names: an id, a key, or a URI.
 
+    The id of an image that was merged into another one names that one.
+
     Args:
         session: a transaction.
         text: as somebody typed it.
@@ -263,6 +265,7 @@ def resolve(session: Session, text: str, archives: int | Collection[int] | None)
     image_id = id_in(text)
     if image_id is None:
         return find(session, text, [archives] if isinstance(archives, int) else archives)
+    image_id = merged.into(session, image_id) or image_id
     locate(session, image_id)
     return image_id
 
@@ -284,6 +287,8 @@ def resolve_all(session: Session, texts: Sequence[str], archive_ids: Collection[
             found.append(_only(name, named.get(name, [])))
         elif number in known:
             found.append(number)
+        elif (other := merged.into(session, number)) is not None:
+            found.append(other)
         else:
             raise NotFoundError(f"there is no image {number}")
     return found

@@ -43,6 +43,7 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/missing",
     "/generations",
     "/training",
     "/datasets",
