@@ -33,6 +33,7 @@ IMAGES_AT_ONCE = 1_000
 TABLES = (
     "image",
     "content",
+    "near_copy",
     "record",
     "vector",
     "failure",
@@ -125,6 +126,7 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     # Lock first and in order, as workers do: a batch in progress then either commits before or skips the images.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
     session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), ids)
+    session.execute(text("DELETE FROM near_copy WHERE image_id = ANY(:ids)"), ids)
     vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
     failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")
