@@ -37,6 +37,7 @@ _ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
 _JOBS = re.compile(
     r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/\w+/(jobs|estimate)"
+    r"|/v1/duplicates/near/search|/duplicates/search"
     r"|(/v1)?/datasets(/[^/]+/(pause|resume|cancel|correct|generate|clean))?)/?"
 )
 _CORRECTIONS = re.compile(

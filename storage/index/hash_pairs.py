@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_DISTANCE = 8
-"""Beyond it, too many pairs would be missed."""
-
 MOST_NEIGHBOURS = 1_000
 """A hash with more neighbours than this tells pictures apart badly: its pairs are given up."""
 
@@ -56,7 +53,7 @@ def near_pairs(
 
     Args:
         hashes: (N,) distinct.
-        distance: 0 to ``MOST_DISTANCE``.
+        distance: 0 to ``nearness.MOST_DISTANCE``.
         most: instead of ``MOST_NEIGHBOURS``.
         between: called every second or so. What it raises ends the work.
     """

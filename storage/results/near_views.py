@@ -10,7 +10,7 @@ from sqlalchemy import text
 from storage.results.copies import SHOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -53,6 +53,7 @@ _PAGE = f"""
 _ROWS = f"""
     SELECT counted.group_id, counted.n, one.*
     FROM ({_GROUPED}) AS counted CROSS JOIN LATERAL ({{images}}) AS one
+    WHERE CAST(:ids AS bigint[]) IS NULL OR one.image_id = ANY(:ids)
     ORDER BY counted.n DESC, counted.group_id, one.place
 """  # noqa: S608  (constants)
 
@@ -155,14 +156,28 @@ def groups(
     return list(found.values())
 
 
-def rows(session: Session, *, generation_id: int, archive_id: int | None, distance: int) -> Iterator[NearRow]:
-    """Yield every image of every group, group by group. Must be the first statement in its transaction."""
+def rows(
+    session: Session,
+    *,
+    generation_id: int,
+    archive_id: int | None,
+    distance: int,
+    image_ids: Sequence[int] | None = None,
+) -> Iterator[NearRow]:
+    """Yield every image of every group, group by group. Must be the first statement in its transaction.
+
+    ``image_ids``: only these, as they are in the whole list; None: all.
+    """
     session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1h'"))
     images = _IMAGES.format(generation_id=generation_id, of_group="near_copy.group_id = counted.group_id")
     found: Any = session.execute(
         text(_ROWS.format(images=images)),
-        {"archive_id": archive_id, "distance": distance},
+        {
+            "archive_id": archive_id,
+            "distance": distance,
+            "ids": None if image_ids is None else sorted(image_ids),
+        },
         execution_options={"yield_per": _ROWS_AT_ONCE},
     )
     for row in found:

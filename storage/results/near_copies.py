@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.results.nearness import Thresholds
+
 MOST_NEWER = 1_000_000
 """Newer images are counted up to so many."""
 
@@ -56,10 +58,11 @@ _HASHES = f"""
 """  # noqa: S608  (constants)
 
 _VECTORS = """
-    SELECT record.image_id, record.width::bigint * record.height, vector.v
+    SELECT record.image_id, record.width::bigint * record.height, image.size, vector.v
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN vector ON vector.image_id = wanted.id AND vector.generation_id = {generation_id:d}
+    JOIN image ON image.id = wanted.id
     ORDER BY record.image_id
 """
 
@@ -101,19 +104,6 @@ _CLAIM = f"""
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """What near copies are.
-
-    Attributes:
-        distance: the most bits by which the hashes of what they show differ, of 64.
-        cosine: the least one of their vectors.
-    """
-
-    distance: int
-    cosine: float
-
-
-@dataclass(frozen=True, slots=True)
 class Hashes:
     """Some images: ``ids`` (N,) ascending, ``hashes`` (N,) as signed numbers, and the ``last`` id; None: no more."""
 
@@ -124,10 +114,11 @@ class Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Images that have a vector: ``ids`` (N,) ascending, ``pixels`` (N,) how many, ``vectors`` packed float16."""
+    """Images that have a vector: ``ids`` (N,) ascending, how large they are (N,), and ``vectors`` packed as float16."""
 
     ids: NDArray[np.int64]
     pixels: NDArray[np.int64]
+    size_bytes: NDArray[np.int64]
     vectors: list[bytes]
 
 
@@ -207,7 +198,8 @@ def vectors(session: Session, generation_id: int, image_ids: NDArray[np.int64]) 
     return Vectors(
         np.array([row[0] for row in rows], dtype=np.int64),
         np.array([row[1] for row in rows], dtype=np.int64),
-        [row[2] for row in rows],
+        np.array([row[2] for row in rows], dtype=np.int64),
+        [row[3] for row in rows],
     )
 
 
@@ -247,7 +239,8 @@ def store(session: Session, found: Found, search: Search) -> NearState:
     session.execute(
         text(
             f"""UPDATE near_search SET {columns_of}, found_at = clock_timestamp(), started_at = NULL,
-                requested_at = CASE WHEN requested_at > started_at THEN requested_at END"""  # noqa: S608  (constants)
+                requested_at = CASE
+                    WHEN requested_at > clock_timestamp() - make_interval(secs => :seconds) THEN requested_at END"""  # noqa: S608  (constants)
         ),
         values,
     )
