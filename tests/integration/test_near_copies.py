@@ -41,7 +41,7 @@ GROUPED = 3 * EACH + 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three photographs with variants, one of them twice, one with other metadata; a fourth twice; two black pictures."""
+    """Three photographs with variants, one twice, one with other metadata; a fourth twice; two black pictures."""
     folder = tmp_path_factory.mktemp("near") / "photos"
     chosen = photographs(100)[5:100:25]
     for name, source in zip(NAMES, chosen, strict=False):
