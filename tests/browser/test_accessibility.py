@@ -43,6 +43,7 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/duplicates?kind=near",
     "/generations",
     "/training",
     "/datasets",
