@@ -3,8 +3,8 @@
     python -m benchmarks.bench_near --rows 1000000 --pairs 10000000
 
 * ``hash``: milliseconds to decode a photograph of 12 megapixels as a JPEG for ``lite`` and RAM, and to hash it;
-* ``photographs``: those of ``tests.photographs``, with 15 variants of each, all in one archive. ``of_variants`` says which
-  share is in the group of its photograph, by the most bits and the least cosine; ``joined`` are photographs that share
+* ``photographs``: those of ``tests.photographs``, with 15 variants of each, all in one archive. ``of_variants``: which
+  share is in the group of its photograph, by the most bits and the least cosine. ``joined``: photographs that share
   a group though they are different files;
 * ``pairs``: seconds and memory of ``near_pairs`` for random hashes, a tenth of them copies with up to 8 other bits.
   ``cpu_seconds`` is the processor time of it, which neighbours lengthen less;

@@ -92,7 +92,12 @@ _STATE = f"""
         generation_id, distance, cosine, images, unread, plain, common, grouped, seconds, watermark::text AS watermark
     FROM near_search
 """  # noqa: S608  (constants)
-_NEWER = "SELECT count(*) FROM (SELECT FROM content WHERE shape IS NOT NULL AND {since} LIMIT :most) AS newer"
+# Rows of older versions have neither. The index has only rows with both.
+_NEWER = """
+    SELECT count(*) FROM (
+        SELECT FROM content WHERE shape IS NOT NULL AND xid >= CAST(:since AS xid8) LIMIT :most
+    ) AS newer
+"""
 
 _CLAIM = f"""
     INSERT INTO near_search (id, started_at) VALUES (1, clock_timestamp())
@@ -250,10 +255,8 @@ def store(session: Session, found: Found, search: Search) -> NearState:
 def state(session: Session, most_newer: int = MOST_NEWER) -> NearState:
     """Return what the last search knows. Newer images are counted up to ``most_newer``."""
     row = session.execute(text(_STATE)).one_or_none()
-    watermark_then = None if row is None else row.watermark
-    since = "true" if watermark_then is None else "xid >= CAST(:since AS xid8)"
-    asked = {"most": most_newer} if watermark_then is None else {"most": most_newer, "since": watermark_then}
-    newer = int(session.scalar(text(_NEWER.format(since=since)), asked) or 0)
+    since = "0" if row is None or row.watermark is None else row.watermark
+    newer = int(session.scalar(text(_NEWER), {"since": since, "most": most_newer}) or 0)
     if row is None:
         return NearState(newer=newer)
     is_running, is_requested = bool(row.is_running), row.requested_at is not None

@@ -15,6 +15,7 @@ from storage.index import near_search
 from storage.index.near_search import search_if_due, search_once
 from storage.results import near_copies
 from storage.results.nearness import Thresholds
+from tests import crop_archive
 from tests.same_picture import Photos, picture
 
 if TYPE_CHECKING:
@@ -170,3 +171,14 @@ def test_images_that_are_missing_or_deleted_leave_their_groups(photos: Photos) -
     found = search_once(services.engine, LOOSE)
     assert found is not None
     assert (found.images, found.grouped) == (3, 0)
+
+
+def test_a_stage_that_decodes_images_hashes_those_of_an_older_version(located: Services, crop_worker: Worker) -> None:
+    with unit_of_work(located.engine) as session:
+        session.connection().exec_driver_sql("UPDATE content SET shape = NULL, pixels = NULL, xid = NULL")
+    assert located.duplicates.near_state().newer == 0
+    crop_archive.work(located, crop_worker, crop_archive.start(located))
+    assert located.duplicates.near_state().newer == crop_archive.COUNT
+    with unit_of_work(located.engine) as session:
+        rows = session.connection().exec_driver_sql("SELECT shape, pixels FROM content").all()
+    assert all(row.shape is not None and row.pixels is None for row in rows)
