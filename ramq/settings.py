@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ramq.user_of_system import user_of_system
 from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.results.nearness import MOST_DISTANCE, Thresholds
 from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
 from workers.messages import DETECTORS, MASKS, MODEL_NAME, READERS, SEGMENTERS, STAGE_MODELS
@@ -119,6 +120,8 @@ class Settings(BaseModel):
     )
     max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
     max_pixels: int = Field(178_956_970, ge=1, description="images with more pixels are not decoded")
+    near_distance: int = Field(MOST_DISTANCE, ge=0, le=MOST_DISTANCE, description="near copies: bits that may differ")
+    near_cosine: float = Field(0.75, ge=-1, le=1, description="near copies: the least cosine of the vectors")
     keep_place: bool = Field(True, description="whether to store where images were taken, as their files say")
 
     s3_endpoint_url: str | None = Field(None, description="URL of an S3-compatible server; empty: AWS")
@@ -338,6 +341,11 @@ class Settings(BaseModel):
         """The options for access to buckets."""
         buckets = (entry.removeprefix("s3://").rstrip("/") for entry in self.s3_requester_pays)
         return S3Options(self.s3_endpoint_url, frozenset(buckets), self.s3_addressing)
+
+    @property
+    def near(self) -> Thresholds:
+        """What near copies are."""
+        return Thresholds(self.near_distance, self.near_cosine)
 
     @property
     def is_embedded(self) -> bool:

@@ -158,6 +158,7 @@ class ImageOut(FromView):
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
     )
+    near_copies: int = Field(default=1, description="number of images in its group of near copies, likewise")
 
 
 class UnfitnessOut(FromView):

@@ -199,7 +199,7 @@ class SidecarPlace:
             return rewrite(self._to, name, change, with_folders=True)
         beside = parse_source(hit.archive)
         if self._to is None and beside.in_tars:
-            raise UsageError("its archive is in tar files, which are never written: use --to")
+            raise UsageError("its archive is in tar files, which are never written: use --out or --to")
         if self._to is None and beside.scheme == "file":
             return rewrite(Path(beside.root), name, change, with_folders=False)
         source = self._to or beside

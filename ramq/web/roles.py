@@ -50,6 +50,9 @@ GET /v1/images/{image_id}/text
 GET /v1/images/{image_id}/regions
 GET /v1/images/{image_id}/regions/{number}/crop
 GET /v1/duplicates
+GET /v1/duplicates/near
+GET /v1/duplicates/near/state
+GET /v1/duplicates/near/export
 GET /v1/missing
 GET /v1/archives
 GET /v1/policies
@@ -116,6 +119,8 @@ POST /v1/jobs/{job_id}/resume
 POST /v1/jobs/{job_id}/cancel
 POST /v1/jobs/{job_id}/retry
 POST /v1/stages/{stage}/jobs
+POST /v1/duplicates/near/search
+POST /duplicates/search
 POST /v1/stages/{stage}/estimate
 POST /v1/datasets
 POST /v1/datasets/{name}/generate

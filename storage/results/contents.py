@@ -22,20 +22,42 @@ if TYPE_CHECKING:
 OF_BYTES = ("record", "reading", "localization", "cropping", "look", "feature", "failure", "metadata")
 """Tables whose ``version`` is that of the bytes from which a row was made. Data sets are left as they were sealed."""
 
-# One statement, since each that a batch takes costs a round trip. It sees the table as it was before.
-_NOTE = """
-    WITH fresh AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(hashes)b AS bytea[]))
-            AS fresh (image_id, version, hash)
+_LOOKED_AT = 100
+"""Images of the same bytes that are looked at for what they show: there may be a million empty pictures."""
+
+# One statement, since each that a batch takes costs a round trip. It sees the table as it was before. What bytes show
+# is the same wherever they are: an image that was not decoded, since its bytes were known, has it from another one.
+_NOTE = f"""
+    WITH read AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(hashes)b AS bytea[]),
+            CAST(%(shapes)b AS bigint[]), CAST(%(pixels)b AS bigint[])) AS read (image_id, version, hash, shape, pixels)
+    ), fresh AS MATERIALIZED (
+        SELECT image_id, version, hash, coalesce(read.shape, other.shape) AS shape,
+            coalesce(read.pixels, other.pixels) AS pixels
+        FROM read LEFT JOIN LATERAL (
+            SELECT shape, pixels FROM (
+                SELECT shape, pixels FROM content WHERE read.shape IS NULL AND content.hash = read.hash
+                ORDER BY content.hash, content.image_id LIMIT {_LOOKED_AT}
+            ) AS same WHERE shape IS NOT NULL LIMIT 1
+        ) AS other ON true
     ), noted AS (
-        INSERT INTO content (image_id, version, hash) SELECT image_id, version, hash FROM fresh ORDER BY image_id
-        ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash
-        WHERE (content.version, content.hash) IS DISTINCT FROM (excluded.version, excluded.hash)
+        INSERT INTO content (image_id, version, hash, shape, pixels)
+        SELECT image_id, version, hash, shape, pixels FROM fresh ORDER BY image_id
+        ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash,
+            shape = {{shape}}, pixels = {{pixels}},
+            xid = CASE WHEN content.shape IS DISTINCT FROM {{shape}} THEN excluded.xid ELSE content.xid END
+        WHERE (content.version, content.hash, content.shape, content.pixels)
+            IS DISTINCT FROM (excluded.version, excluded.hash, {{shape}}, {{pixels}})
     )
     SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash
     FROM content JOIN fresh USING (image_id)
     WHERE content.version <> fresh.version OR content.hash <> fresh.hash ORDER BY image_id
-"""
+""".format(  # noqa: S608  (constants)
+    **{
+        column: f"coalesce(excluded.{column}, CASE WHEN content.hash = excluded.hash THEN content.{column} END)"
+        for column in ("shape", "pixels")
+    }
+)
 
 # What is recorded is still that of the former bytes: the batch writes its records later.
 _KEEP_FORMER = """
@@ -72,11 +94,16 @@ _FROM_RECORDS = """
 
 @dataclass(frozen=True, slots=True)
 class ReadBytes:
-    """The bytes of an image as they were read: their version, and their SHA-256."""
+    """The bytes of an image as they were read: their version, and their SHA-256.
+
+    ``shape`` and ``pixels`` are hashes of what they show (``ram_core.picture_hashes``); None: they were not decoded.
+    """
 
     image_id: int
     version: str
     sha256: bytes
+    shape: int | None = None
+    pixels: int | None = None
 
 
 def hash_of(sha256: bytes) -> bytes:
@@ -99,6 +126,8 @@ def note(session: Session, rows: Sequence[ReadBytes]) -> int:
             "ids": [row.image_id for row in ordered],
             "versions": [row.version for row in ordered],
             "hashes": [hash_of(row.sha256) for row in ordered],
+            "shapes": [row.shape for row in ordered],
+            "pixels": [row.pixels for row in ordered],
         },
         prepare=True,
     )

@@ -186,7 +186,8 @@ def join(session: Session, moves: Sequence[Move], job_ids: Sequence[int] = ()) -
     places = session.execute(
         text(
             f"""SELECT pair.kept, image.key, image.version, image.size, image.modified_at, image.missing_since,
-                    old.version AS before, now.version AS read, now.hash, old.hash = now.hash AS is_same
+                    old.version AS before, now.version AS read, now.hash, now.shape, now.pixels,
+                    old.hash = now.hash AS is_same
                 FROM {_PAIR} JOIN image ON image.id = pair.fresh
                 LEFT JOIN content AS old ON old.image_id = pair.kept
                 LEFT JOIN content AS now ON now.image_id = pair.fresh"""  # noqa: S608  (constants)
@@ -352,7 +353,10 @@ def _rename(session: Session, places: Sequence[dict[str, object]]) -> None:
     )
     session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), {"ids": [row["kept"] for row in places]})
     if read := [row for row in places if row["read"] is not None]:
-        values = text("INSERT INTO content (image_id, version, hash) VALUES (:kept, :read, :hash)")
+        values = text(
+            """INSERT INTO content (image_id, version, hash, shape, pixels)
+               VALUES (:kept, :read, :hash, :shape, :pixels)"""
+        )
         session.execute(values, read)
 
 

@@ -193,7 +193,10 @@ def _add_images(session: Session, rows: Sequence[Row[Any]], pairs: dict[str, lis
         places,
     )
     session.execute(
-        text(f"UPDATE content SET image_id = pair.kept FROM {_PAIR} WHERE content.image_id = pair.fresh"),  # noqa: S608
+        text(
+            f"""UPDATE content SET image_id = pair.kept, xid = pg_current_xact_id() FROM {_PAIR}
+                WHERE content.image_id = pair.fresh"""  # noqa: S608  (constants)
+        ),
         pairs,
     )
     session.execute(

@@ -99,7 +99,8 @@ class ImageView:
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
     removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
-    ``duplicates`` is how many images have the same bytes, this one included.
+    ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
+    group of near copies.
     """
 
     image_id: int
@@ -126,6 +127,7 @@ class ImageView:
     metadata: MetadataView | None = None
     caption_contradicts: tuple[str, ...] = ()
     duplicates: int = 1
+    near_copies: int = 1
 
     @property
     def removed(self) -> list[str]:

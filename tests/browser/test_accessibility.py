@@ -44,6 +44,7 @@ SCREENS = (
     "/archives/policies",
     "/duplicates",
     "/missing",
+    "/duplicates?kind=near",
     "/generations",
     "/training",
     "/datasets",
