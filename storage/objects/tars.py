@@ -82,6 +82,11 @@ def place_of(version: str) -> Place | None:
     return Place(int(found[1]), int(found[2]), found[3]) if found else None
 
 
+def is_damage(version: str) -> bool:
+    """Return whether the version of a key says that it stands for a damaged tar file, and for no object."""
+    return _FAULT.match(version) is not None
+
+
 class TarStore:
     """The members of the tar files in an archive. Thread-safe.
 

@@ -302,6 +302,7 @@ def test_the_command_line_takes_tar_files(settings: Settings, fleet: Fleet, tmp_
     assert shown["uri"] == f"tar+file://{root}/00000.tar/000001.png"
     exported = run(settings, "export", "--format", "jsonl", "--prefix", "00000.tar/")
     assert exported.stdout.count("00000.tar/0000") >= 3, exported.stderr
+    (root / "0.tar").write_bytes(b"no tar")
     checked = run(settings, "doctor", "--source", f"tar+{root}")
     assert "can be listed and read" in checked.stdout, checked.stdout + checked.stderr
     gone = run(settings, "delete", "--prefix", "00000.tar/", "--yes")
