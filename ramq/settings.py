@@ -116,6 +116,7 @@ class Settings(BaseModel):
     )
     max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
     max_pixels: int = Field(178_956_970, ge=1, description="images with more pixels are not decoded")
+    truncated: Literal["refuse", "read"] = Field("refuse", description="what to do with pictures that are cut short")
     keep_place: bool = Field(True, description="whether to store where images were taken, as their files say")
 
     s3_endpoint_url: str | None = Field(None, description="URL of an S3-compatible server; empty: AWS")

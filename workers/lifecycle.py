@@ -111,7 +111,7 @@ class Worker:
         self._models = models
         self.fitness = Fitness()
         self._options = options
-        self._decoders = Decoders(options.decoders, options.max_pixels)
+        self._decoders = Decoders(options.decoders, options.max_pixels, reads_truncated=options.reads_truncated)
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._wake = wake

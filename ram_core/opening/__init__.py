@@ -4,6 +4,7 @@
 * ``jpeg``, ``tiff``: headers of the two formats, as far as that needs them.
 * ``raw``: the largest picture inside a file of a camera's raw data.
 * ``modern``: HEIC and JPEG XL, by packages beside Pillow.
+* ``cut``: files that are cut short, as far as they go.
 * ``frames``: the first frame that shows something.
 * ``depth``: samples of more than 8 bits.
 * ``colours``: colour profiles and transparency.

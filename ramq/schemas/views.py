@@ -158,6 +158,11 @@ class ImageOut(FromView):
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
     )
+    truncated: float | None = Field(
+        default=None, description="share of the rows that could be read, of a file that is cut short; null: it is whole"
+    )
+    tiles: int | None = Field(default=None, description="parts in which a long picture was recognised; null: one")
+    pages: int | None = Field(default=None, description="pages of the file, of which the first was read; null: one")
 
 
 class UnfitnessOut(FromView):

@@ -159,7 +159,8 @@ class QueryModels:
 
         with self._decoder_lock:
             if self._decoders is None:
-                self._decoders = Decoders(min(DECODERS, self._settings.decode_threads), self._settings.max_pixels)
+                count, most = min(DECODERS, self._settings.decode_threads), self._settings.max_pixels
+                self._decoders = Decoders(count, most, reads_truncated=self._settings.truncated == "read")
             return self._decoders
 
     def _texts_of(self, generation: Generation) -> QueryTexts:

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
-from storage.results import archives, copies, images, stages
+from storage.results import archives, copies, images, openings, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
@@ -48,7 +48,7 @@ def below(prefix: str) -> Condition:
     return forms[0] if len(forms) == 1 else conditions.Any(forms)
 
 
-def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911, PLR0912  (a line for each field)
     """Return the condition of a filter, but for those that ``text_in_pictures`` answers.
 
     Raises:
@@ -75,6 +75,9 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
         case "missing":
             is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+        case "truncated":
+            is_cut = conditions.OneOf(np.array(openings.truncated(session), dtype=np.int64))
+            return is_cut if _yes_or_no(term) else conditions.Not(is_cut)
         case "duplicate":
             has_copy = conditions.OneOf(copies.every(session).ids)
             return has_copy if _yes_or_no(term) else conditions.Not(has_copy)

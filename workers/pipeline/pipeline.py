@@ -276,7 +276,7 @@ class Pipeline:
             ways = [self._preprocessing_of(work.lease) for work in works]
             found, facts = self._decoders.read_for_all(body, ways)
             for work, decoded in zip(works, found, strict=True):
-                work.pixels, work.width, work.height = decoded
+                work.take(decoded)
             keep_facts(works, facts if self._options.keep_place else facts.without_place())
         except Exception as error:  # noqa: BLE001
             if len(works) == 1 or concerns_worker(error):

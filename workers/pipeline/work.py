@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from storage.ledger import claims, shards
+from storage.results.openings import USUAL, OpeningView
 from storage.tables import RECOGNITION
 from workers.pipeline.retry import Action, verdict
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.metadata import FileFacts
+    from ram_core.pictures import Decoded
     from ram_core.recognition import Prediction
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore
@@ -79,6 +81,7 @@ class Work:
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
     width: int = 0
     height: int = 0
+    opening: OpeningView = USUAL  # how the picture was read
     facts: FileFacts | None = None  # what the file says, of one of the works on an image
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
@@ -88,6 +91,12 @@ class Work:
     captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None
     others: list[Work] = field(default_factory=list)
+
+    def take(self, decoded: Decoded) -> None:
+        """Fill in the pixels of the image, its size, and how it was read."""
+        self.pixels, self.width, self.height = decoded.pixels, decoded.width, decoded.height
+        pages = decoded.pages if decoded.pages > 1 else None
+        self.opening = OpeningView(share=decoded.share, pages=pages)
 
     @property
     def together(self) -> list[Work]:
