@@ -17,6 +17,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
 from ram_core.opening import colours, cut, depth, formats, frames, modern, raw
+from ram_core.tiling import TilingTransform
 from ram_core.transforms import SIDEWAYS, SquashTransform
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Opened:
 
         Where the whole image has to be turned for that, it stays turned: for the next, and not beside the original.
         """
+        if isinstance(preprocessing, TilingTransform):
+            preprocessing = preprocessing.of(self.image.size)
         if self.turn is not None and isinstance(preprocessing, SquashTransform):
             pixels = preprocessing.turned(self.image, self.turn)
         else:

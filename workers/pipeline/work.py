@@ -78,7 +78,7 @@ class Work:
     copied_features: NDArray[Any] | None = None  # those of the other image, if the job stores them
     sha256: bytes | None = None  # of the body, or of that from which the stored features are
     reserved_bytes: int = 0
-    pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
+    pixels: NDArray[np.uint8] | None = None  # (S, S, 3), or with tiles below it: see ``ram_core.tiling``
     width: int = 0
     height: int = 0
     opening: OpeningView = USUAL  # how the picture was read
@@ -95,8 +95,13 @@ class Work:
     def take(self, decoded: Decoded) -> None:
         """Fill in the pixels of the image, its size, and how it was read."""
         self.pixels, self.width, self.height = decoded.pixels, decoded.width, decoded.height
-        pages = decoded.pages if decoded.pages > 1 else None
-        self.opening = OpeningView(share=decoded.share, pages=pages)
+        rows, columns, _ = decoded.pixels.shape
+        is_tiled = not self.lease.is_further and rows > columns  # see ``ram_core.tiling``
+        self.opening = OpeningView(
+            share=decoded.share,
+            tiles=rows // columns - 1 if is_tiled else None,
+            pages=decoded.pages if decoded.pages > 1 else None,
+        )
 
     @property
     def together(self) -> list[Work]:
