@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from storage.objects.ignoring import Kind
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
+    from workers.sidecars import Sidecars
 
 log = structlog.get_logger()
 
@@ -69,11 +70,20 @@ class Planner:
         fitness: what this worker cannot do at the moment.
         shard_size: images per shard.
         s3: how to reach buckets.
+        sidecars: reads those beside images; None: they are not read.
     """
 
     def __init__(
-        self, engine: Engine, models: ModelHolder, *, fitness: Fitness, shard_size: int, s3: S3Options
+        self,
+        engine: Engine,
+        models: ModelHolder,
+        *,
+        fitness: Fitness,
+        shard_size: int,
+        s3: S3Options,
+        sidecars: Sidecars | None = None,
     ) -> None:
+        self._sidecars = sidecars
         self._engine = engine
         self._models = models
         self._fitness = fitness
@@ -181,6 +191,7 @@ class Planner:
             Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
         pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
         for cursor, page in pages:
+            self._read_sidecars(listing, page, after, cursor)
             self._record(listing, generation_id, page, after, cursor)
             after = cursor
             if should_stop() or time.monotonic() > until:
@@ -192,6 +203,9 @@ class Planner:
             listings.require(session, listing.job_id, listing.epoch)
             if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
                 return
+        self._read_sidecars(listing, [], after, None)
+        with unit_of_work(self._engine) as session:
+            listings.require(session, listing.job_id, listing.epoch)
             if listing.manifest_version is None:
                 images.upsert_page(session, listing.archive_id, [])
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
@@ -200,6 +214,15 @@ class Planner:
             listings.end(session, listing.job_id, listing.epoch, is_complete=True)
             follow(session, listing.job_id, self._shard_size)
         finish_jobs(self._engine)
+
+    def _read_sidecars(
+        self, listing: ClaimedListing, page: list[ObjectInfo], after: str | None, cursor: str | None
+    ) -> None:
+        """Read the sidecars of a page before its images are recorded: whoever writes these then finds them."""
+        if self._sidecars is None or listing.manifest_version is not None:  # a list names pictures, not what is beside
+            return
+        store = open_store(parse_source(listing.archive_uri), self._s3)
+        self._sidecars.read(listing, store, [info for info in page if info.ignored], after, cursor)
 
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +34,11 @@ _APP1, _APP13, _START_OF_SCAN, _END = 0xE1, 0xED, 0xDA, 0xD9
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 _RESOURCE, _IPTC_RESOURCE, _DIGEST_RESOURCE = b"8BIM", 0x0404, 0x0425
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
+_IS_XMP = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?>(?:<\?[^>]*>\s*|<!--.*?-->\s*)*)<(?:\w+:)?(?:xmpmeta|xapmeta|RDF)\b", re.DOTALL
+)
+"""A file of XMP alone, as a sidecar is: its first element, behind what may stand before it."""
+_SEARCHED_BYTES = 4096
 _PNG_XMP, _PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
 
 
@@ -63,6 +69,8 @@ def blocks_of(body: memoryview) -> Blocks:
         return _of_png(body)
     if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
         return _of_webp(body)
+    if _IS_XMP.match(bytes(body[:_SEARCHED_BYTES])):
+        return Blocks(Exif(body[:0]), xmp=_within(body))
     if head.startswith(_TIFF):
         exif = Exif(body)
         iptc, xmp = (exif.image.get(tag) for tag in (tags.IPTC, tags.XMP))

@@ -125,6 +125,7 @@ class MetadataOut(FromView):
     rating: int | None = Field(description="stars from 0 to 5; -1: rejected")
     creator: str | None
     rights: str | None
+    sidecar: str | None = Field(default=None, description="key of the XMP sidecar that says some of this; null: none")
 
 
 class ImageOut(FromView):

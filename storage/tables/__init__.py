@@ -38,6 +38,7 @@ from storage.tables.ledger import Worker as Worker
 from storage.tables.looks import Look as Look
 from storage.tables.metadata import Device as Device
 from storage.tables.metadata import Metadata as Metadata
+from storage.tables.metadata import Sidecar as Sidecar
 from storage.tables.openings import Opening as Opening
 from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
