@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 
 from benchmarks.report import begin, options, write
 from ram_core import load_model
-from ram_core.tiling import boxes, mean_vector, merged
+from ram_core.recognition import merged
+from ram_core.tiling import boxes, mean_vector
 from ram_core.transforms import to_rgb
 from ramq.demo_photos import installed_photographs
 

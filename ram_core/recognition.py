@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -230,7 +230,26 @@ def _with_tiles(model: Recognizer, image: Image.Image, whole: Prediction) -> Pre
     if not isinstance(preprocessing, SquashTransform) or not tiling.is_long(*image.size):
         return whole
     tiles = tiling.squares(tiling.TilingTransform(preprocessing)(image))[1:]
-    return tiling.merged(whole, model.predict(tiles))
+    return merged(whole, model.predict(tiles))
+
+
+def merged(whole: Prediction, tiles: Sequence[Prediction]) -> Prediction:
+    """Return the prediction of a long picture.
+
+    Tags and vector are those of the tiles. The squashed whole would add wrong tags, and hardly a right one.
+    The caption, and what is kept for later tags (``features``), are of the whole.
+    """
+    best: dict[int, float] = {}
+    for tile in tiles:
+        for tag_id, score in zip(tile.tag_ids.tolist(), tile.scores.tolist(), strict=True):
+            best[tag_id] = max(score, best.get(tag_id, 0.0))
+    ordered = sorted(best)
+    return replace(
+        whole,
+        tag_ids=np.array(ordered, dtype=np.int32),
+        scores=np.array([best[tag_id] for tag_id in ordered], dtype=np.float32),
+        vector=tiling.mean_vector(np.stack([tile.vector for tile in tiles])),
+    )
 
 
 def assigned_tags(prediction: Prediction, vocabulary: TagVocabulary) -> list[TagScore]:

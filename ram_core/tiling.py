@@ -8,19 +8,16 @@ of theirs (docs/decisions/0039-long-pictures.md).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ram_core.transforms import SquashTransform
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
-
-    from ram_core.recognition import Prediction
-    from ram_core.transforms import SquashTransform
 
 LONG = 2.5
 """A picture is long if its longer side is more than so many times the shorter one. Films and phones have up to 2.4."""
@@ -61,6 +58,11 @@ class TilingTransform:
         return np.concatenate([whole, *(self.squash(image.crop(box)) for box in boxes(*image.size))])
 
 
+def tiled(preprocessing: Any) -> Any:
+    """Return what prepares long pictures in tiles, if the model squashes pictures; else what was given."""
+    return TilingTransform(preprocessing) if isinstance(preprocessing, SquashTransform) else preprocessing
+
+
 def is_long(width: int, height: int) -> bool:
     """Tell whether a picture is recognised in tiles."""
     return max(width, height) > LONG * min(width, height) > 0
@@ -85,25 +87,6 @@ def squares(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return what ``TilingTransform`` made as squares: (1, S, S, 3), or (1 + N, S, S, 3) of a long picture."""
     side = pixels.shape[1]
     return pixels.reshape(-1, side, side, 3)
-
-
-def merged(whole: Prediction, tiles: Sequence[Prediction]) -> Prediction:
-    """Return the prediction of a long picture.
-
-    Tags and vector are those of the tiles. The squashed whole would add wrong tags, and hardly a right one.
-    The caption, and what is kept for later tags (``features``), are of the whole.
-    """
-    best: dict[int, float] = {}
-    for tile in tiles:
-        for tag_id, score in zip(tile.tag_ids.tolist(), tile.scores.tolist(), strict=True):
-            best[tag_id] = max(score, best.get(tag_id, 0.0))
-    ordered = sorted(best)
-    return replace(
-        whole,
-        tag_ids=np.array(ordered, dtype=np.int32),
-        scores=np.array([best[tag_id] for tag_id in ordered], dtype=np.float32),
-        vector=mean_vector(np.stack([tile.vector for tile in tiles])),
-    )
 
 
 def mean_vector(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -212,10 +212,10 @@ def _glance() -> Preprocessing:
 
 def _as_recorded(preprocessing: Preprocessing) -> Preprocessing:
     """Return what prepares a picture as workers do: a long one in tiles."""
-    from ram_core.tiling import TilingTransform  # noqa: PLC0415  (Pillow; not every command needs it)
-    from ram_core.transforms import SquashTransform  # noqa: PLC0415
+    from ram_core.tiling import tiled  # noqa: PLC0415  (Pillow; not every command needs it)
 
-    return TilingTransform(preprocessing) if isinstance(preprocessing, SquashTransform) else preprocessing
+    found: Preprocessing = tiled(preprocessing)
+    return found
 
 
 def _vector_of(model: Recognizer, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

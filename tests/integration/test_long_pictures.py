@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from ram_core.tiling import TilingTransform, merged, squares
+from ram_core.recognition import merged
+from ram_core.tiling import TilingTransform, squares
 from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
 from storage.results.packing import CODE, unpack_vectors

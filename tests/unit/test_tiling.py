@@ -10,8 +10,8 @@ from PIL import Image
 
 from ram_core import load_model
 from ram_core.pictures import decode_for_all
-from ram_core.recognition import Prediction
-from ram_core.tiling import MOST_TILES, TilingTransform, boxes, is_long, mean_vector, merged, squares
+from ram_core.recognition import Prediction, merged
+from ram_core.tiling import MOST_TILES, TilingTransform, boxes, is_long, mean_vector, squares
 from ram_core.transforms import SquashTransform, to_rgb
 from ramq.demo_photos import installed_photographs
 from tests import cameras, poison

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 import structlog
 
-from ram_core.tiling import merged, squares
+from ram_core.recognition import merged
+from ram_core.tiling import squares
 from storage.results.packing import CODE, unpack_vectors
 from storage.tables import SCORE_SCALE
 from workers.pipeline.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from ram_core.tiling import TilingTransform
-from ram_core.transforms import SquashTransform
 from storage.database import unit_of_work
 from storage.errors import FatalError
 from storage.ledger import shards
@@ -290,8 +288,7 @@ class Pipeline:
 
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
         if not lease.is_further:
-            squash = self._model_of(lease).recognizer.preprocessing
-            return TilingTransform(squash) if isinstance(squash, SquashTransform) else squash
+            return self._model_of(lease).preprocessing
         return self._models.stages.get_for(lease.shard).preprocessing
 
     def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:
