@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
-from ram_core.opening import colours, cut, depth, formats, frames, modern, raw
+from ram_core.opening import code_points, colours, cut, depth, formats, frames, modern, raw
 from ram_core.tiling import TilingTransform
 from ram_core.transforms import SIDEWAYS, SquashTransform
 
@@ -217,7 +217,7 @@ def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner
         preview = raw.preview(body, name)
         return Inner(preview.body, orientation=preview.orientation)
     if formats.is_heif(head):
-        return Inner(body, modern.open_heif(body), _UPRIGHT)
+        return Inner(body, modern.open_heif(body, check), _UPRIGHT)
     if formats.is_jpeg_xl(head):
         found = modern.open_jpeg_xl(body, check)
         return Inner(found) if isinstance(found, bytes) else Inner(body, found, _UPRIGHT)
@@ -237,7 +237,8 @@ def _loaded(image: Image.Image, inner: Inner, width: int, height: int, *, reads_
     shown = frames.first_with_content(image)
     if shown is image and is_deep and not image.tell():
         shown = depth.in_used_range(image, inner.body)
-    image, convert = colours.as_shown(depth.with_white_as_light(shown))
+    declared = code_points.of_file(inner.body, image.format)
+    image, convert = colours.as_shown(depth.with_white_as_light(shown), declared)
     size = (height, width) if turn in SIDEWAYS else (width, height)
     return Opened(image, *size, turn, convert, share, pages)
 

@@ -42,7 +42,7 @@ class _Layout(NamedTuple):
     """Where numbers stand: of TIFF, or of BigTIFF, whose offsets have 64 bits."""
 
     first_at: int  # of the offset of the first directory
-    count: str
+    head: str  # number of entries
     entry: str  # tag, type, number of values
     offset: str
 
@@ -113,10 +113,10 @@ class Exif:
 
     def _entries(self, at: int) -> Iterator[tuple[int, Value]]:
         data, order, layout = self._data, self._order, self._layout
-        head, inside, step = struct.calcsize(layout.count), struct.calcsize(layout.offset), layout.entry_bytes
+        head, inside, step = struct.calcsize(layout.head), struct.calcsize(layout.offset), layout.entry_bytes
         if at + head > len(data):
             return
-        count = min(struct.unpack_from(order + layout.count, data, at)[0], MOST_ENTRIES)
+        count = min(struct.unpack_from(order + layout.head, data, at)[0], MOST_ENTRIES)
         seen = set()
         for start in range(at + head, min(at + head + step * count, len(data) - step + 1), step):
             tag, kind, length = struct.unpack_from(order + layout.entry, data, start)

@@ -8,6 +8,7 @@
 * ``frames``: the first frame that shows something.
 * ``depth``: samples of more than 8 bits.
 * ``colours``: colour profiles and transparency.
+* ``code_points``: colours that a file declares by numbers.
 
 All bytes are untrusted. Sizes are known from the header before a pixel is decoded.
 """
