@@ -221,8 +221,8 @@ class Planner:
         """Read the sidecars of a page before its images are recorded: whoever writes these then finds them."""
         if self._sidecars is None or listing.manifest_version is not None:  # a list names pictures, not what is beside
             return
-        store = open_store(parse_source(listing.archive_uri), self._s3)
-        self._sidecars.read(listing, store, [info for info in page if info.ignored], after, cursor)
+        open_archive = partial(open_store, parse_source(listing.archive_uri), self._s3)
+        self._sidecars.read(listing, open_archive, [info for info in page if info.ignored], after, cursor)
 
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id

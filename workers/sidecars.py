@@ -23,7 +23,7 @@ from workers.pipeline.fetch import TRIES
 from workers.pipeline.retry import backoff_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -53,7 +53,7 @@ class Sidecars:
     def read(
         self,
         listing: ClaimedListing,
-        store: ObjectStore,
+        open_archive: Callable[[], ObjectStore],
         ignored: Sequence[ObjectInfo],
         after: str | None,
         until: str | None,
@@ -64,7 +64,7 @@ class Sidecars:
 
         Args:
             listing: of the job.
-            store: its archive.
+            open_archive: opens its archive. Called only if there is something to read.
             ignored: keys of the page that the job leaves out: sidecars are among them.
             after: the last key of the page before; None: this is the first.
             until: the last key of the page; None: the end of the listing.
@@ -79,13 +79,8 @@ class Sidecars:
             gone = sidecars.gone(session, archive_id, (after, until), listing.prefix, list(infos))
         if not infos and not gone:
             return
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            stated = pool.map(lambda info: info if info.version else store.stat(info.key), infos.values())
-            changed = [info for info in stated if info.version not in {known.get(info.key), MISSING_VERSION}]
-            found = list(pool.map(lambda info: self._facts(store, info), changed))
-        read = {
-            info.key: (info.version, facts) for info, facts in zip(changed, found, strict=True) if facts is not None
-        }
+        maybe = [info for info in infos.values() if not info.version or info.version != known.get(info.key)]
+        read = self._read(open_archive(), maybe, known) if maybe else {}
         if not read and not gone:
             return
         with unit_of_work(self.engine) as session:
@@ -94,6 +89,18 @@ class Sidecars:
             sidecars.put(session, archive_id, read)
             metadata.join_sidecars(session, image_ids, job_id)
         log.info("sidecars", job=job_id, read=len(read), gone=len(gone), images=len(image_ids))
+
+    def _read(
+        self, store: ObjectStore, infos: Sequence[ObjectInfo], known: Mapping[str, str]
+    ) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Return (version, facts) of the sidecars whose version is not known, by key."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            stated = pool.map(lambda info: info if info.version else store.stat(info.key), infos)
+            changed = [info for info in stated if info.version not in {known.get(info.key), MISSING_VERSION}]
+            found = list(pool.map(lambda info: self._facts(store, info), changed))
+        return {
+            info.key: (info.version, facts) for info, facts in zip(changed, found, strict=True) if facts is not None
+        }
 
     def _facts(self, store: ObjectStore, info: ObjectInfo) -> dict[str, Any] | None:
         """Return what a sidecar says; None: it cannot be read."""

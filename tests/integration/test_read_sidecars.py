@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.objects.folder import FolderStore
+from storage.objects.ignoring import Selection
+from storage.objects.s3 import S3Store
 from storage.search.views import SearchQuery
 from tests.metadata_archive import VIENNA, work, worker
 from tests.same_picture import picture
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ramq.wiring import Services
     from storage.results.metadata import MetadataView
+    from tests.services.s3 import S3Server
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
@@ -194,3 +197,36 @@ def test_a_picture_that_moves_with_its_sidecar_keeps_its_words(
     run(services, made, folder)
     assert services.images.find("new/a.png") == image_id
     assert (told(services, "new/a.png").rating, told(services, "new/a.png").sidecar) == (4, "new/a.png.xmp")
+
+
+def test_a_bucket_is_asked_for_the_sidecars_that_it_lists_and_for_nothing_else(
+    services: Services, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = services.settings.model_copy(update={"s3_endpoint_url": s3_server.endpoint_url})
+    there = Services(settings, services.engine, None, is_reachable=False)
+    pictures = {f"2024/{number}.jpg": jpeg(color=f"#{number}0{number}0{number}0") for number in range(4)}
+    s3_server.put(bucket, pictures | {"2024/1.xmp": xmp({"xmp:Rating": "5"}), "2024/9.xmp": xmp({"xmp:Rating": "1"})})
+    asked: list[str] = []
+    fetch, stat = S3Store.fetch, S3Store.stat
+    monkeypatch.setattr(S3Store, "fetch", lambda self, key, *more: asked.append(key) or fetch(self, key, *more))
+    monkeypatch.setattr(S3Store, "stat", lambda self, key: asked.append(key) or stat(self, key))
+    with worker(there, monkeypatch) as made:
+        job = work(there, made, there.jobs.create(f"s3://{bucket}"))
+        assert (job.done, job.failed, job.ignored) == (4, 0, 2)
+        assert sorted(asked) == sorted([*pictures, "2024/1.xmp", "2024/9.xmp"])
+        assert [told(there, key).rating for key in pictures] == [None, 5, None, None]
+        asked.clear()
+        s3_server.put(bucket, {"2024/1.xmp": xmp({"xmp:Rating": "2"})})
+        assert work(there, made, there.jobs.create(f"s3://{bucket}")).skipped == 4
+        assert asked == ["2024/1.xmp"]
+        assert told(there, "2024/1.jpg").rating == 2
+
+
+def test_an_ending_that_is_excluded_is_not_read(services: Services, made: Worker, folder: Path) -> None:
+    beside(folder / "a.xmp", rating="5")
+    job = work(services, made, services.jobs.create(str(folder), selection=Selection(exclude=("*.xmp",))))
+    assert (job.done, told(services, "a.jpg").rating) == (3, 1)
+    run(services, made, folder)
+    assert told(services, "a.jpg").rating == 5
