@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, metadata, readings, regions, teachings
+from storage.results import archives, crops, looks, metadata, openings, readings, regions, sidecars, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -52,6 +52,7 @@ TABLES = (
     "crop",
     "look",
     "metadata",
+    "opening",
     "dataset_item",
     "dataset_label",
     "dataset_review",
@@ -138,6 +139,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
     told = metadata.erase(session, image_ids)
+    openings.erase(session, image_ids)
+    sidecars.erase(session, image_ids)
     teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)

@@ -11,7 +11,7 @@ from sqlalchemy import select, text, true
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.objects.tar_names import split_member
-from storage.results import copies, corrections, merged, metadata, near_copies, policies
+from storage.results import copies, corrections, merged, metadata, near_copies, openings, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
@@ -90,6 +90,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         denied = policies.load(session, names).denied(found.archive_id)
         tags = tag_views(newest, names, None, denied)
         has_denied_tags = not denied.isdisjoint(newest.tags)
+    opening = openings.views(session, [image_id]).get(image_id, openings.USUAL)
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -115,6 +116,9 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         metadata=metadata.views(session, [image_id]).get(image_id),
         duplicates=copies.count(session, image_id),
         near_copies=near_copies.count(session, image_id),
+        truncated=opening.share,
+        tiles=opening.tiles,
+        pages=opening.pages,
     )
 
 

@@ -255,12 +255,13 @@ def _take_results(session: Session, pairs: dict[str, list[int]]) -> None:
             text(f"UPDATE {table} SET image_id = pair.kept{xid} FROM {_PAIR} WHERE {table}.image_id = pair.fresh"),  # noqa: S608
             pairs,
         )
-    told = f"""DELETE FROM metadata AS own USING {_PAIR}, metadata AS new
-        WHERE own.image_id = pair.kept AND new.image_id = pair.fresh"""  # noqa: S608  (constants)
-    session.execute(text(told), pairs)
-    moved = f"""UPDATE metadata SET image_id = pair.kept, xid = pg_current_xact_id()
-        FROM {_PAIR} WHERE metadata.image_id = pair.fresh"""  # noqa: S608  (constants)
-    session.execute(text(moved), pairs)
+    for table, xid in (("metadata", ", xid = pg_current_xact_id()"), ("opening", "")):
+        told = f"""DELETE FROM {table} AS own USING {_PAIR}, {table} AS new
+            WHERE own.image_id = pair.kept AND new.image_id = pair.fresh"""  # noqa: S608  (constants)
+        session.execute(text(told), pairs)
+        moved = f"""UPDATE {table} SET image_id = pair.kept{xid}
+            FROM {_PAIR} WHERE {table}.image_id = pair.fresh"""  # noqa: S608  (constants)
+        session.execute(text(moved), pairs)
     session.execute(
         text(
             f"""UPDATE failure SET image_id = pair.kept FROM {_PAIR} WHERE failure.image_id = pair.fresh

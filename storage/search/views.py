@@ -117,7 +117,7 @@ class Hit:
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``duplicates`` is how many images have the same bytes, this one
     included; of images that were read before that was noted, it is 1. ``near_copies`` is how many are in its group of
-    near copies, likewise. ``captioner`` is the author of the caption, and
+    near copies, likewise. ``truncated`` says whether the file is cut short. ``captioner`` is the author of the caption, and
     ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
     says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
@@ -139,6 +139,7 @@ class Hit:
     missing_since: datetime | None = None
     duplicates: int = 1
     near_copies: int = 1
+    truncated: bool = False
     why: Why | None = None
     captioner: str | None = None
     is_corrected: bool = False
