@@ -157,15 +157,9 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @field_validator(
-        "archive_allow",
-        "write_allow",
-        "s3_requester_pays",
-        "api_tokens",
-        "stages",
-        "mask_text",
-        "text_space",
+        "archive_allow", "write_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space",
         mode="before",
-    )
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -235,20 +229,10 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
-        "database_url",
-        "search_database_url",
-        "broker_url",
-        "index_url",
-        "s3_endpoint_url",
-        "models_dir",
-        "training_dir",
-        "metrics_address",
-        "rate_limit",
-        "webhook_url",
-        "webhook_secret",
-        "mask_pattern",
+        "database_url", "search_database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir",
+        "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
         mode="before",
-    )
+    )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -98,7 +98,7 @@ _CHANGED = f"""
 _PAIR = "unnest(CAST(:kept AS bigint[]), CAST(:fresh AS bigint[])) AS pair (kept, fresh)"
 """``fresh`` is the image that is there now, ``kept`` the new number of it."""
 
-_WITH_VERSION = ("record", "feature", "reading", "localization", "look", "failure", "metadata")
+_WITH_VERSION = ("record", "feature", "reading", "localization", "look", "failure", "metadata", "opening")
 
 
 def part(session: Session, archive_id: int, job_id: int, job_ids: Sequence[int]) -> int:

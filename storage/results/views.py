@@ -100,7 +100,8 @@ class ImageView:
     removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
     ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
-    group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see ``results.openings``.
+    group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see
+    ``results.openings``.
     """
 
     image_id: int
