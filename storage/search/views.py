@@ -118,8 +118,9 @@ class Hit:
     when a listing first did not find the original. ``duplicates`` is how many images have the same bytes, this one
     included; of images that were read before that was noted, it is 1. ``near_copies`` is how many are in its group of
     near copies, likewise. ``truncated`` says whether the file is cut short. ``captioner`` is the author of the
-    caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
-    says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a model names.
+    ``is_corrected`` says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule
+    hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
