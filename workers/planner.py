@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from storage.objects.base import ObjectInfo, S3Options
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
+    from workers.sidecars import Sidecars
 
 log = structlog.get_logger()
 
@@ -71,11 +72,20 @@ class Planner:
         fitness: what this worker cannot do at the moment.
         shard_size: images per shard.
         s3: how to reach buckets.
+        sidecars: reads those beside images; None: they are not read.
     """
 
     def __init__(
-        self, engine: Engine, models: ModelHolder, *, fitness: Fitness, shard_size: int, s3: S3Options
+        self,
+        engine: Engine,
+        models: ModelHolder,
+        *,
+        fitness: Fitness,
+        shard_size: int,
+        s3: S3Options,
+        sidecars: Sidecars | None = None,
     ) -> None:
+        self._sidecars = sidecars
         self._engine = engine
         self._models = models
         self._fitness = fitness
@@ -185,6 +195,9 @@ class Planner:
             listings.require(session, listing.job_id, listing.epoch)
             if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
                 return
+        self._read_sidecars(listing, [], after, None)
+        with unit_of_work(self._engine) as session:
+            listings.require(session, listing.job_id, listing.epoch)
             if listing.manifest_version is None:
                 images.upsert_page(session, listing.archive_id, [])
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
@@ -205,6 +218,7 @@ class Planner:
         pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
         for cursor, page in pages:
             if page:
+                self._read_sidecars(listing, page, after, cursor)
                 self._record(listing, generation_id, page, after, cursor)
                 after = cursor
             else:  # a tar file is being read: another worker would have to begin it again
@@ -220,6 +234,15 @@ class Planner:
         with unit_of_work(self._engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
             listings.renew(session, listing.job_id, listing.epoch, lease_seconds=LEASE_SECONDS)
+
+    def _read_sidecars(
+        self, listing: ClaimedListing, page: list[ObjectInfo], after: str | None, cursor: str | None
+    ) -> None:
+        """Read the sidecars of a page before its images are recorded: whoever writes these then finds them."""
+        if self._sidecars is None or listing.manifest_version is not None:  # a list names pictures, not what is beside
+            return
+        open_archive = partial(open_store, parse_source(listing.archive_uri), self._s3)
+        self._sidecars.read(listing, open_archive, [info for info in page if info.ignored], after, cursor)
 
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id

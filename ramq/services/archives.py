@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
 from storage.objects.base import CHANGED_VERSION

@@ -167,6 +167,20 @@ def require_allowed(source: Source, allowed: tuple[str, ...], *, reachable: bool
         )
 
 
+def require_writable(source: Source, allowed: tuple[str, ...]) -> None:
+    """Raise ``ForbiddenError`` unless a list covers ``source``: nothing is written into a bucket without being asked.
+
+    Args:
+        source: the bucket and prefix that would be written to.
+        allowed: roots as in ``RAMQ_WRITE_ALLOW``. Empty: nothing is allowed.
+
+    Raises:
+        UsageError: an entry of the list names no bucket.
+    """
+    if not any(parse_source(root).contains(source) for root in allowed):
+        raise ForbiddenError(f"nothing may be written to {source.uri}: add it to RAMQ_WRITE_ALLOW")
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveAccess:
     """Which archives a service may read, and how.
