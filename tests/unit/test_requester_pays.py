@@ -71,9 +71,9 @@ def test_a_bucket_that_says_that_its_requester_pays_leads_to_the_setting(ask: st
 def test_where_s3_does_not_say_that_somebody_must_pay_aws_alone_is_suspected() -> None:
     answer: Any = {"Error": {"Code": "AccessDenied", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     error = botocore.exceptions.ClientError(answer, "ListObjectsV2")
-    assert "; if its readers have to pay" in str(S3Store("bucket")._refusals.about_bucket(error))
-    assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", requester_pays=True)._refusals.about_bucket(error))
-    assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", "http://127.0.0.1:1")._refusals.about_bucket(error))
+    assert "; if its readers have to pay" in str(S3Store("bucket").refusals.about_bucket(error))
+    assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", requester_pays=True).refusals.about_bucket(error))
+    assert "RAMQ_S3_REQUESTER_PAYS" not in str(S3Store("bucket", "http://127.0.0.1:1").refusals.about_bucket(error))
 
 
 def test_a_manifest_in_such_a_bucket_is_read_at_our_cost() -> None:
