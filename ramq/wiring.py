@@ -179,10 +179,10 @@ class Services:
 
     @once
     def duplicates(self) -> DuplicateClient:
-        """Groups of images with the same bytes."""
+        """Groups of images with the same bytes, and of near copies."""
         from ramq.services.duplicates import DuplicateClient  # noqa: PLC0415
 
-        return DuplicateClient(self.search_engine)
+        return DuplicateClient(self.engine, self.search_engine, self.settings.near)
 
     @once
     def readings(self) -> ReadingClient:

@@ -32,6 +32,7 @@ COMMANDS = {
     "region": ("region",),
     "archive": ("archives",),
     "duplicates": ("duplicates",),
+    "missing": ("missing",),
     "export": ("export",),
     "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),

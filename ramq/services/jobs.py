@@ -11,7 +11,7 @@ from ramq.services import stage_models
 from ramq.services.author import LOCAL
 from ramq.services.retagging import require_features, source_of, taught_tags
 from storage.database import unit_of_work
-from storage.errors import UsageError
+from storage.errors import NotFoundError, UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
 from storage.ledger.views import PRIORITIES
@@ -318,6 +318,10 @@ class JobClient:
         place = _as_on_disk(parse_source(source))
         require_allowed(place, allowed, reachable=reachable)
         open_store(place, self._options.s3).check()
+        if place.scheme == "file" and place.prefix:
+            tar = Path(place.root, place.prefix.partition("/")[0])
+            if not tar.exists():
+                raise NotFoundError(f"there is no tar file {tar}")
         return place, place.uri, None
 
     def _captioner(self, *, caption: bool | None) -> str:

@@ -18,7 +18,7 @@ from ramq.web.api import datasets as api_datasets
 from ramq.web.api import duplicates as api_duplicates
 from ramq.web.api import export as api_export
 from ramq.web.api import generations as api_generations
-from ramq.web.api import health, images, readings, regions
+from ramq.web.api import health, images, missing, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
@@ -35,6 +35,7 @@ from ramq.web.pages import duplicates as duplicate_pages
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
+from ramq.web.pages import missing as missing_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages import reviews as review_pages
 from ramq.web.pages import teaching as teaching_pages
@@ -150,9 +151,16 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
     app.state.is_stopping = is_stopping
-    install_problem_handlers(app, templates.show_problem)
+    install_problem_handlers(app, templates.show_problem, services.images.merged_into)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
+    of_images = (
+        images.router,
+        api_export.router,
+        readings.router,
+        regions.router,
+        api_duplicates.router,
+        missing.router,
+    )
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
@@ -162,7 +170,10 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
     of_sets = (review_pages, dataset_pages, teaching_pages)
-    for router in (health.router, *(page.router for page in (*pages, *of_sets, user_pages, reference, login))):
+    for router in (
+        health.router,
+        *(page.router for page in (*pages, *of_sets, missing_pages, user_pages, reference, login)),
+    ):
         app.include_router(router)
         roles.add(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")

@@ -109,7 +109,7 @@ def absolute_source(text: str) -> str:
     Raises:
         UsageError: it is relative.
     """
-    if "://" not in text and not text.startswith("/"):
+    if "://" not in text and not text.startswith(("/", "tar+/")):
         raise UsageError(f"{text!r} is a relative path; give s3://bucket/prefix, or the absolute path of a folder")
     return text
 
@@ -211,6 +211,11 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         Query(description="whether of images with the same bytes only the first that matches is a hit"),
         MAYBE_BLANK,
     ] = False,
+    fold_near: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool,
+        Query(description="whether of near copies, too, only the largest that matches is a hit"),
+        MAYBE_BLANK,
+    ] = False,
     special: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool,
         Query(description="whether facets count only the most special tags of an image: no animal, but a dog"),
@@ -240,6 +245,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         threshold=threshold,
         relevance=relevance,
         fold=fold,
+        fold_near=fold_near,
         special=special,
     )
     return SearchForm(q, others, strict)
@@ -293,5 +299,5 @@ def query_string(query: SearchQuery) -> str:
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
-    pairs += [(name, "1") for name in ("fold", "special") if getattr(query, name)]
+    pairs += [(name, "1") for name in ("fold", "fold_near", "special") if getattr(query, name)]
     return urlencode(pairs)

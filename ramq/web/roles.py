@@ -50,6 +50,10 @@ GET /v1/images/{image_id}/text
 GET /v1/images/{image_id}/regions
 GET /v1/images/{image_id}/regions/{number}/crop
 GET /v1/duplicates
+GET /v1/duplicates/near
+GET /v1/duplicates/near/state
+GET /v1/duplicates/near/export
+GET /v1/missing
 GET /v1/archives
 GET /v1/policies
 GET /v1/index
@@ -83,6 +87,7 @@ GET /training
 GET /archives
 GET /archives/policies
 GET /duplicates
+GET /missing
 GET /datasets
 GET /datasets/{name}
 GET /datasets/{name}/review
@@ -103,6 +108,8 @@ POST /images/{image_id}/tags
 POST /images/{image_id}/text
 POST /images/{image_id}/regions
 POST /datasets/{name}/review
+POST /v1/images/{image_id}/continue
+POST /missing/{image_id}
 """
 
 _RUN = """
@@ -112,6 +119,8 @@ POST /v1/jobs/{job_id}/resume
 POST /v1/jobs/{job_id}/cancel
 POST /v1/jobs/{job_id}/retry
 POST /v1/stages/{stage}/jobs
+POST /v1/duplicates/near/search
+POST /duplicates/search
 POST /v1/stages/{stage}/estimate
 POST /v1/datasets
 POST /v1/datasets/{name}/generate

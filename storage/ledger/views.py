@@ -117,6 +117,9 @@ class JobReport:
     Attributes:
         ignored: number of keys that were left out; they are not part of ``listed``.
         ignored_by_reason: the same by reason.
+        truncated: done images whose file is cut short, and was read as far as it goes.
+        tiled: done images that are long, and were recognised in parts.
+        first_pages: done images of a file with several pages, of which the first was read.
         lines: number of keys in the report; ``lines + erased + folder_markers == listed + ignored``.
         erased: number of images that were deleted since, with their key.
         folder_markers: number of listed keys that stand for a folder.
@@ -141,6 +144,9 @@ class JobReport:
     ignored: int
     ignored_by_reason: dict[str, int]
     failures_by_class: dict[str, int]
+    truncated: int
+    tiled: int
+    first_pages: int
     lines: int
     erased: int
     folder_markers: int

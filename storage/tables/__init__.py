@@ -41,6 +41,12 @@ from storage.tables.ledger import Worker as Worker
 from storage.tables.looks import Look as Look
 from storage.tables.metadata import Device as Device
 from storage.tables.metadata import Metadata as Metadata
+from storage.tables.metadata import Sidecar as Sidecar
+from storage.tables.moves import FormerContent as FormerContent
+from storage.tables.moves import MergedImage as MergedImage
+from storage.tables.near import NearCopy as NearCopy
+from storage.tables.near import NearSearch as NearSearch
+from storage.tables.openings import Opening as Opening
 from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
 from storage.tables.regions import LocatedImage as LocatedImage

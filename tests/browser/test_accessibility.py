@@ -43,6 +43,8 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/missing",
+    "/duplicates?kind=near",
     "/generations",
     "/training",
     "/datasets",
