@@ -69,10 +69,6 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
 
-REQUESTS_PER_MINUTE = 3_000
-"""The default rate limit where tokens are needed. A page of 60 hits also loads 60 thumbnails, so this allows nearly one
-page per second."""
-
 OPENAPI_PATH = "/v1/openapi.json"
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
 
@@ -117,8 +113,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     metrics = WebMetrics(services)
     templates = Templates(callers, has_trainings=lambda: services.trainings.are_there)
     roles = Roles([Route("GET", OPENAPI_PATH)])
-    per_minute = services.settings.rate_limit
-    limit = RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic)
+    limit = RateLimit(services.settings.rate_limit, time.monotonic)
 
     app = FastAPI(
         lifespan=_lifespan(services, callers),
@@ -131,14 +126,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         separate_input_output_schemas=False,
         middleware=[
             Middleware(metrics.counting),
-            Middleware(
-                Gate,
-                callers=callers,
-                roles=roles,
-                limit=limit,
-                limits_this_machine=per_minute is not None,
-                refuse=_refusing(templates),
-            ),
+            Middleware(Gate, callers=callers, roles=roles, limit=limit, refuse=_refusing(templates)),
             Middleware(Head),
         ],
     )

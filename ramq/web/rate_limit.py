@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+REQUESTS_PER_MINUTE = 3_000
+"""The default rate limit where tokens are needed. A page of 60 hits also loads 60 thumbnails, so this allows nearly one
+page per second."""
+
 MOST_CALLERS = 10_000
 """The number of callers to remember. The ones with the oldest requests are forgotten first."""
 
@@ -18,12 +22,14 @@ class RateLimit:
     Not thread-safe: only the event loop may use it.
 
     Args:
-        per_minute: requests that one caller may make in a minute; 0 for any number.
+        per_minute: requests that one caller may make in a minute; 0 for any number; None: ``REQUESTS_PER_MINUTE``, and
+            any number while no tokens are needed, since only this machine sends requests then.
         clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
-        self._per_minute = per_minute
+    def __init__(self, per_minute: int | None, clock: Callable[[], float]) -> None:
+        self.is_for_tokens_only = per_minute is None
+        self._per_minute = REQUESTS_PER_MINUTE if per_minute is None else per_minute
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 

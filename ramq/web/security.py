@@ -96,7 +96,6 @@ class Gate:
         callers: finds out who sends a request.
         roles: what each request needs.
         limit: the rate limit.
-        limits_this_machine: whether it also counts while no tokens are needed.
         refuse: answers the others.
     """
 
@@ -107,14 +106,12 @@ class Gate:
         callers: Callers,
         roles: Roles,
         limit: RateLimit,
-        limits_this_machine: bool,
         refuse: Callable[[HTTPConnection, HTTPException], Response],
     ) -> None:
         self._app = app
         self._callers = callers
         self._roles = roles
         self._limit = limit
-        self._limits_this_machine = limits_this_machine
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,7 +166,7 @@ class Gate:
         path = connection.scope["path"]
         if path in HEALTH_PATHS or path.startswith("/static/"):
             return
-        if not caller.needs_token and not self._limits_this_machine:
+        if not caller.needs_token and self._limit.is_for_tokens_only:
             return
         # Requests without a valid token are limited by address, which also slows down guessing tokens.
         address = connection.client.host if connection.client else ""

@@ -282,6 +282,7 @@ def test_the_command_lists_what_waits_and_takes_answers(
     services: Services, ids: list[int], recognised_engine: Engine, tmp_path: Path
 ) -> None:
     environment = {
+        "RAMQ_USER": "ann",
         "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
         "RAMQ_DATA_DIR": str(tmp_path / "data"),
     }
@@ -302,7 +303,7 @@ def test_the_command_lists_what_waits_and_takes_answers(
     assert (done.returncode, done.stderr) == (0, f"2 images of {CAT} rejected.\n")
     assert corrections_of(services, ids[2]) == {CAT.lower(): True}
     again = run("pets", CAT, "--confirm", str(ids[1]))
-    assert f"Image {ids[1]} was rejected before by local; that stays." in again.stderr
+    assert f"Image {ids[1]} was rejected before by ann; that stays." in again.stderr
     assert "0% of these right" in run("pets").stderr
     assert json.loads(run("pets", CAT, "--undo", str(ids[1]), "--json").stdout)["image_ids"] == [ids[1]]
     assert run("pets", "--confirm", str(ids[0])).returncode == 2
