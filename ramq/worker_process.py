@@ -89,6 +89,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 queues=queues,
                 metrics_address=settings.metrics_address,
                 webhook=_webhook(settings),
+                near=settings.near,
             )
         )
         engine.dispose()

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
     # Only what is there has a column: dates, text and regions that a search is about, and duplicates.
-    found = {"taken": _taken, "text": _read_in, "regions": _regions_in, "duplicates": _duplicates_of}
+    found = {
+        "taken": _taken,
+        "text": _read_in,
+        "regions": _regions_in,
+        "duplicates": _duplicates_of,
+        "near copies": _near_of,
+    }
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
@@ -100,3 +106,8 @@ def _duplicates_of(hit: Hit) -> str:
 def _regions_in(hit: Hit) -> str:
     """Return the tags of the regions in a hit that the search is about, with their numbers."""
     return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
+
+
+def _near_of(hit: Hit) -> str:
+    """Return of how many near copies a hit is one."""
+    return f"one of {hit.near_copies:,}" if hit.near_copies > 1 else ""

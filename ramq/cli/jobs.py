@@ -40,7 +40,12 @@ def _tell_defaults(is_asked: bool) -> None:
 
 
 def enqueue(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest; after tar+ the members of tar files."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
     caption: Annotated[
         bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
@@ -87,6 +92,7 @@ def enqueue(
             vocabulary=vocabulary,
             stages=further,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
+            by=ramq.author,
         )
         if vocabulary is None and created.vocabulary is not None:
             err().print(
@@ -321,6 +327,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         return
     kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
     lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+    lines += [f"  started by {view.said_by}"] * bool(view.said_by)
     if view.query is not None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:

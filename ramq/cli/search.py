@@ -86,6 +86,9 @@ SpaceOf = Annotated[
     ),
 ]
 FoldOf = Annotated[bool, typer.Option("--fold", help="Of images with the same bytes, only the first that matches.")]
+FoldNearOf = Annotated[
+    bool, typer.Option("--fold-near", help="Of near copies too, only the largest that matches. See `ramq duplicates`.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,6 +106,7 @@ def _narrow(
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
     fold: FoldOf = False,
+    fold_near: FoldNearOf = False,
 ) -> SearchQuery:
     return SearchQuery(
         tags=tuple(tag or ()),
@@ -113,6 +117,7 @@ def _narrow(
         prefix=prefix,
         threshold=threshold,
         fold=fold,
+        fold_near=fold_near,
     )
 
 
@@ -342,6 +347,7 @@ def show(
         f"  {caption_of(view) or 'no caption'}"
         + (f"\n  number format {view.precision}" if view.precision else "")
         + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else "")
+        + (f"\n  one of {view.near_copies:,} near copies" if view.near_copies > 1 else "")
         + "".join(f"\n  {line}" for line in opening_lines(view)),
         markup=False,
     )

@@ -68,6 +68,7 @@ class JobOut(FromView):
     bottleneck: str | None
     workers: int
     note: str | None = Field(description="what the job waits for, or why it ended, in one line")
+    said_by: str | None = Field(description="name of who started it; null: this was not noted then")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

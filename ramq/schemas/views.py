@@ -159,6 +159,7 @@ class ImageOut(FromView):
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
     )
+    near_copies: int = Field(default=1, description="number of images in its group of near copies, likewise")
     truncated: float | None = Field(
         default=None, description="share of the rows that could be read, of a file that is cut short; null: it is whole"
     )

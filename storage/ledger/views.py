@@ -45,6 +45,7 @@ class JobView:
             ends.
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
+        said_by: who started it; None: this was not noted then.
         webhook: state of the webhook delivery about its end; None if there is none.
     """
 
@@ -88,6 +89,7 @@ class JobView:
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     defaults: bool = False
+    said_by: str | None = None
     failures_by_class: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -33,6 +33,9 @@ IMAGES_AT_ONCE = 1_000
 TABLES = (
     "image",
     "content",
+    "former_content",
+    "merged_image",
+    "near_copy",
     "record",
     "vector",
     "failure",
@@ -125,7 +128,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     archives.lock(session, list(session.scalars(held)))
     # Lock first and in order, as workers do: a batch in progress then either commits before or skips the images.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
-    session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), ids)
+    for table in ("content", "former_content", "merged_image", "near_copy"):
+        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), ids)  # noqa: S608  (constants)
     vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
     failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")

@@ -82,6 +82,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         wake=lambda _model, _wanted: None,
         shard_size=settings.shard_size,
         s3=settings.s3,
+        near=settings.near,
     )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ram_core.picture_hashes import PictureHashes, pixels_of, shape_of
 from storage.ledger import claims, shards
 from storage.results.openings import USUAL, OpeningView
 from storage.tables import RECOGNITION
@@ -81,6 +82,7 @@ class Work:
     pixels: NDArray[np.uint8] | None = None  # (S, S, 3), or with tiles below it: see ``ram_core.tiling``
     width: int = 0
     height: int = 0
+    hashes: PictureHashes | None = None  # of what it shows
     opening: OpeningView = USUAL  # how the picture was read
     facts: FileFacts | None = None  # what the file says, of one of the works on an image
     prediction: Prediction | None = None
@@ -121,6 +123,25 @@ def combined(works: Iterable[Work]) -> Work | None:
 def keep_facts(works: Iterable[Work], facts: FileFacts) -> None:
     """Give what a file says to one of the works on its image, with which it is written: if possible to recognition."""
     min(works, key=lambda work: work.lease.is_further).facts = facts
+
+
+def hash_picture(works: Iterable[Work]) -> None:
+    """Hash what an image shows that was decoded for these works, and give it to all of them.
+
+    What was prepared for recognition is taken if possible: it is small, and alike for all images.
+    """
+    decoded = [work for work in works if work.pixels is not None and work.width]
+    if not decoded:
+        return
+    best = min(decoded, key=lambda work: work.lease.is_further)
+    assert best.pixels is not None
+    whole = best.pixels
+    if not best.lease.is_further:
+        whole = whole[: whole.shape[1]]  # without its tiles
+    pixels = None if best.lease.is_further else pixels_of(whole, best.width, best.height)
+    hashes = PictureHashes(shape_of(whole), pixels)
+    for work in decoded:
+        work.hashes = hashes
 
 
 @dataclass(slots=True, eq=False)

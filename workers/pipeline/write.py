@@ -148,7 +148,7 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
 
 def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
     return [
-        contents.ReadBytes(work.image.id, work.version, work.sha256)
+        contents.ReadBytes(work.image.id, work.version, work.sha256, *(work.hashes or (None, None)))
         for work in works
         if work.sha256 is not None and work.image.id in existing
     ]

@@ -1,15 +1,15 @@
 """Pictures that were not read as a whole; sidecars beside pictures.
 
-Revision: 0037
-Follows: 0031
+Revision: 0036
+Follows: 0034
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0037"
-down_revision = "0031"
+revision = "0036"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
