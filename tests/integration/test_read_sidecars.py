@@ -230,3 +230,18 @@ def test_an_ending_that_is_excluded_is_not_read(services: Services, made: Worker
     assert (job.done, told(services, "a.jpg").rating) == (3, 1)
     run(services, made, folder)
     assert told(services, "a.jpg").rating == 5
+
+
+def test_places_in_sidecars_are_not_stored_where_places_are_not_kept(
+    services: Services, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = services.settings.model_copy(update={"keep_place": False})
+    there = Services(settings, services.engine, None, is_reachable=False)
+    (folder / "c.jpg.xmp").write_bytes(
+        xmp({"exif:GPSLatitude": "48,12.5N", "exif:GPSLongitude": "16,22.3E", "xmp:Rating": "5"})
+    )
+    with worker(there, monkeypatch) as made:
+        run(there, made, folder)
+    assert (told(there, "c.jpg").rating, told(there, "c.jpg").latitude) == (5, None)
+    with unit_of_work(there.engine) as session:
+        assert session.scalar(text("SELECT facts FROM sidecar")) == {"rating": 5}
