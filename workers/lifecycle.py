@@ -44,6 +44,7 @@ from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
+from workers.sidecars import Sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,14 +118,15 @@ class Worker:
         self._models = models
         self.fitness = Fitness()
         self._options = options
-        self._decoders = Decoders(options.decoders, options.max_pixels)
+        self._decoders = Decoders(options.decoders, options.max_pixels, reads_truncated=options.reads_truncated)
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._wake = wake
         self._s3 = s3
         self._webhook = webhook
         self._near = near
-        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
+        beside = Sidecars(engine, self._decoders, options.keep_place)
+        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3, sidecars=beside)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._stopping = threading.Event()
         self._is_over = threading.Event()

@@ -10,7 +10,7 @@ from ramq.services.special_tags import special_first
 from storage.search.views import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from storage.results.views import ImageView
     from storage.search.views import Hit
@@ -86,6 +86,16 @@ def _taken(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def opening_lines(view: ImageView) -> Iterator[str]:
+    """Yield how a picture was read, if not as a whole."""
+    if view.truncated is not None:
+        yield f"its file is cut short: {view.truncated:.0%} of the rows could be read"
+    if view.tiles:
+        yield f"a long picture: recognised in {view.tiles} parts"
+    if view.pages:
+        yield f"page 1 of {view.pages:,}; the others are not read"
 
 
 def _duplicates_of(hit: Hit) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.hits import caption_of, print_images, print_region_hits
+from ramq.cli.hits import caption_of, opening_lines, print_images, print_region_hits
 from ramq.cli.in_file import print_metadata
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown
@@ -347,7 +347,8 @@ def show(
         f"  {caption_of(view) or 'no caption'}"
         + (f"\n  number format {view.precision}" if view.precision else "")
         + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else "")
-        + (f"\n  one of {view.near_copies:,} near copies" if view.near_copies > 1 else ""),
+        + (f"\n  one of {view.near_copies:,} near copies" if view.near_copies > 1 else "")
+        + "".join(f"\n  {line}" for line in opening_lines(view)),
         markup=False,
     )
     print_table(

@@ -7,7 +7,7 @@ new version too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -49,14 +49,38 @@ _NOTE = f"""
         WHERE (content.version, content.hash, content.shape, content.pixels)
             IS DISTINCT FROM (excluded.version, excluded.hash, {{shape}}, {{pixels}})
     )
-    SELECT image_id, content.version, fresh.version FROM content JOIN fresh USING (image_id, hash)
-    WHERE content.version <> fresh.version ORDER BY image_id
+    SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash
+    FROM content JOIN fresh USING (image_id)
+    WHERE content.version <> fresh.version OR content.hash <> fresh.hash ORDER BY image_id
 """.format(  # noqa: S608  (constants)
     **{
         column: f"coalesce(excluded.{column}, CASE WHEN content.hash = excluded.hash THEN content.{column} END)"
         for column in ("shape", "pixels")
     }
 )
+
+# What is recorded is still that of the former bytes: the batch writes its records later.
+_KEEP_FORMER = """
+    INSERT INTO former_content (image_id, archive_id, version, hash, generation_id, v, width, height)
+    SELECT image.id, image.archive_id, former.version, former.hash, known.generation_id, known.v, known.width,
+        known.height
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:hashes AS bytea[]))
+        AS former (image_id, version, hash)
+    JOIN image ON image.id = former.image_id
+    LEFT JOIN LATERAL (
+        SELECT record.generation_id, vector.v, record.width, record.height FROM record
+        JOIN vector USING (image_id, generation_id)
+        WHERE record.image_id = image.id AND record.version = former.version
+        ORDER BY record.recorded_at DESC LIMIT 1
+    ) AS known ON true
+    ORDER BY image.id
+    ON CONFLICT (image_id) DO NOTHING
+"""
+
+_IS_BACK = """
+    DELETE FROM former_content USING unnest(CAST(:ids AS bigint[]), CAST(:hashes AS bytea[])) AS now (image_id, hash)
+    WHERE former_content.image_id = now.image_id AND former_content.hash = now.hash
+"""
 
 _FROM_RECORDS = """
     INSERT INTO content (image_id, version, hash)
@@ -90,7 +114,8 @@ def hash_of(sha256: bytes) -> bytes:
 def note(session: Session, rows: Sequence[ReadBytes]) -> int:
     """Store what was read. Return how many of the images have a new version of the bytes that they had before.
 
-    What was made of these bytes then belongs to the new version. The caller has locked the images.
+    What was made of these bytes then belongs to the new version. Of images with other bytes the former ones are
+    remembered (``replaced``). The caller has locked the images, and has not written their new results yet.
     """
     if not rows:
         return 0
@@ -106,9 +131,22 @@ def note(session: Session, rows: Sequence[ReadBytes]) -> int:
         },
         prepare=True,
     )
-    touched = {image_id: (before, now) for image_id, before, now in same.fetchall()}
+    found = same.fetchall()
+    touched = {image_id: (before, now) for image_id, before, now, _, is_same in found if is_same}
     hand_on(session, touched)
+    if changed := [row for row in found if not row[4]]:
+        _keep_former(session, changed, {row.image_id: hash_of(row.sha256) for row in ordered})
     return len(touched)
+
+
+def _keep_former(session: Session, changed: Sequence[Any], hashes: Mapping[int, bytes]) -> None:
+    """Remember which bytes these images had, for the end of the job; a second change does not replace the first."""
+    ids = [row[0] for row in changed]
+    session.execute(
+        text(_KEEP_FORMER),
+        {"ids": ids, "versions": [row[1] for row in changed], "hashes": [row[3] for row in changed]},
+    )
+    session.execute(text(_IS_BACK), {"ids": ids, "hashes": [hashes[image_id] for image_id in ids]})
 
 
 def hand_on(session: Session, versions: Mapping[int, tuple[str, str]]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
-from storage.results import archives, copies, images, near_copies, stages
+from storage.results import archives, copies, images, near_copies, openings, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
@@ -77,6 +77,9 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
         case "duplicate" if term.value.strip().casefold() == "near":
             return conditions.OneOf(near_copies.every(session).ids)
+        case "truncated":
+            is_cut = conditions.OneOf(np.array(openings.truncated(session), dtype=np.int64))
+            return is_cut if _yes_or_no(term) else conditions.Not(is_cut)
         case "duplicate":
             has_copy = conditions.OneOf(copies.every(session).ids)
             return has_copy if _yes_or_no(term) else conditions.Not(has_copy)

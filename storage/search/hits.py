@@ -32,7 +32,8 @@ _HITS = f"""
         image.key, image.missing_since, archive.uri, image.archive_id,
         ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed,
         {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
-        {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies
+        {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
+        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
@@ -92,6 +93,7 @@ def hits_of(
             missing_since=row.missing_since,
             duplicates=max(1, row.duplicates),
             near_copies=max(1, row.near_copies),
+            truncated=row.truncated,
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

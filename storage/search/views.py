@@ -117,9 +117,10 @@ class Hit:
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``duplicates`` is how many images have the same bytes, this one
     included; of images that were read before that was noted, it is 1. ``near_copies`` is how many are in its group of
-    near copies, likewise. ``captioner`` is the author of the caption, and
-    ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
-    says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    near copies, likewise. ``truncated`` says whether the file is cut short. ``captioner`` is the author of the
+    caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a model names.
+    ``is_corrected`` says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule
+    hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
@@ -139,6 +140,7 @@ class Hit:
     missing_since: datetime | None = None
     duplicates: int = 1
     near_copies: int = 1
+    truncated: bool = False
     why: Why | None = None
     captioner: str | None = None
     is_corrected: bool = False

@@ -151,6 +151,8 @@ class Job(Base):
     # When it was paused to ask whether all its images are gone. Resuming it counts as a yes.
     found_nothing_at: Mapped[datetime | None]
     note: Mapped[str | None]
+    # Who started it. None: before that was noted, or nobody did.
+    said_by: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -43,6 +43,7 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/missing",
     "/duplicates?kind=near",
     "/generations",
     "/training",
@@ -53,6 +54,8 @@ SCREENS = (
     "/teach",
     "/teach?tag=my+thing&{yes}",
     "/docs",
+    "/users",
+    "/users/history",
     "/login",
     "/images/999999",
 )

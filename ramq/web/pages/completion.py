@@ -35,6 +35,7 @@ FIELDS = {
     "area": "share of the picture that a tag covers: area:dog>0.2",
     "missing": "whether the original is missing: missing:no",
     "duplicate": "whether another image has the same bytes, or nearly the same picture: duplicate:yes, duplicate:near",
+    "truncated": "whether the file is cut short: truncated:yes",
     "same": "with the same bytes as an image, by number: same:12",
     "nearly": "nearly the same picture as an image, by number: nearly:12",
     "job": "recorded by a job, by number: job:3",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FieldName = Literal[
     "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "duplicate", "same", "nearly",
+    "truncated",
     "read", "taken", "camera", "lens", "near", "keyword", "rating",
 ]  # fmt: skip
 RegionFieldName = Literal["count", "area"]
