@@ -1,6 +1,6 @@
 """Pictures that were not read as a whole; sidecars beside pictures.
 
-Revision: 0037
+Revision: 0036
 Follows: 0034
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0037"
+revision = "0036"
 down_revision = "0034"
 branch_labels = None
 depends_on = None

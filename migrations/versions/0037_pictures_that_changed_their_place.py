@@ -1,14 +1,14 @@
 """Which bytes a key had before, until a job knows where they are now; and which images were merged into others.
 
-Revision: 0038
-Follows: 0037
+Revision: 0037
+Follows: 0036
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0038"
-down_revision = "0037"
+revision = "0037"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 
