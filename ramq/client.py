@@ -180,8 +180,10 @@ class Client(UserCalls, MissingCalls, TeachingCalls):
         Raises:
             UnreachableError: the connection broke before the file was complete.
         """
-        wanted = {"q": text, "tag": tags, **filters}
-        response = self._send("GET", "/v1/export", wanted, preload_content=False)
+        self._receive("/v1/export", {"q": text, "tag": tags, **filters}, file)
+
+    def _receive(self, path: str, wanted: Mapping[str, object], file: IO[bytes]) -> None:
+        response = self._send("GET", path, wanted, preload_content=False)
         try:
             for chunk in response.stream(_CHUNK_BYTES):
                 file.write(chunk)

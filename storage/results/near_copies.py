@@ -292,21 +292,22 @@ def request(session: Session) -> None:
 def is_due(session: Session, thresholds: Thresholds, generation_id: int) -> bool:
     """Whether a worker should search now.
 
-    Somebody asked, or the thresholds are others, or images are newer and the last search is long enough ago.
+    Somebody asked; or images are newer, or the thresholds others, and the last search is long enough ago. Workers with
+    different settings would otherwise search in turns without end.
     """
     now = state(session, most_newer=1)
     if now.is_running:
         return False
-    asked = (thresholds.distance, round(thresholds.cosine, 4), generation_id)
     if now.is_requested or now.found_at is None:
         return now.is_requested or bool(now.newer)
-    if asked != (now.distance, round(now.cosine or 0, 4), now.generation_id):
-        return True
+    asked = (thresholds.distance, round(thresholds.cosine, 4), generation_id)
+    if not now.newer and asked == (now.distance, round(now.cosine or 0, 4), now.generation_id):
+        return False
     rest = max(_LEAST_REST_SECONDS, _REST * now.seconds)
     rested = session.scalar(
         text("SELECT found_at + make_interval(secs => :rest) < clock_timestamp() FROM near_search"), {"rest": rest}
     )
-    return bool(now.newer) and bool(rested)
+    return bool(rested)
 
 
 def claim(session: Session) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from storage.results import metadata
+from storage.results import metadata, near_copies
 from storage.results.tags import UnknownTagError
 from storage.search import in_file
 from storage.search import query as queries
@@ -29,6 +29,10 @@ _UNTOLD = Note(
     "It is not known yet what the files of images say, so taken:, camera:, lens:, near:, keyword: and rating: find "
     "nothing. `ramq metadata` reads it."
 )
+_NOT_SEARCHED = Note(
+    "Near copies were not searched yet, so duplicate:near and nearly: find nothing. `ramq duplicates --near --find` "
+    "searches for them."
+)
 _NAMED = 3
 """Kinds that a note names."""
 
@@ -51,10 +55,27 @@ def noting(session: Session, query: SearchQuery, vocabulary: Callable[[Session, 
         *([_UNTOLD] if asked & in_file.FIELDS and not metadata.is_any(session) else []),
         *([_UNLOCATED] if asked & {"count", "area"} and pictures.regions.is_empty else []),
     ]
+    is_near = any(isinstance(t, FieldTerm) and (t.name, t.value.casefold()) == ("duplicate", "near") for t in terms)
+    if query.fold_near or is_near or "nearly" in asked:
+        notes += _of_near_copies(near_copies.state(session))
     searched = queries.generation(session, query) if tags else None
     if searched is not None:
         notes += list(_of_kinds(vocabulary(session, searched.vocabulary_id), tags))[:MAX_NOTES]
     return replace(query, notes=(*query.notes, *notes)) if notes else query
+
+
+def _of_near_copies(state: near_copies.NearState) -> list[Note]:
+    """Say of which images it is not known whether they are near copies."""
+    if state.found_at is None:
+        return [_NOT_SEARCHED]
+    lacking = [
+        f"{count:,} {what}" for count, what in ((state.newer, "newer"), (state.unread, "without a hash")) if count
+    ]
+    if not lacking:
+        return []
+    return [
+        Note(f"Near copies are as of {state.found_at:%Y-%m-%d %H:%M} UTC. Images not compared: {', '.join(lacking)}.")
+    ]
 
 
 def _of_kinds(names: Names, tags: list[str]) -> Iterator[Note]:

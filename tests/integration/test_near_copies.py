@@ -25,6 +25,7 @@ from tests.near_archive import VARIANTS, write_variants
 from tests.photographs import photographs
 from tests.services.command_line import run_here
 from tests.services.recognised import recognise, settings_for
+from tests.services.web import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,7 +255,11 @@ def test_nothing_recorded_is_said(services: Services) -> None:
         services.duplicates.find_near()
 
 
-def test_the_client_lists_near_copies(recorded: Services, web: TestClient) -> None:
-    assert callable(Client.near_copies)
-    assert callable(Client.find_near_copies)
-    assert web.get("/v1/duplicates/near").status_code == 200
+def test_the_client_lists_and_writes_near_copies(recorded: Services) -> None:
+    with serving(recorded) as url, Client(url) as client:
+        assert [group.count for group in client.near_copies(limit=2).items] == [EACH + 1, EACH + 1]
+        assert client.near_state().images == 3 * EACH + 4
+        client.export_near_copies(file := io.BytesIO(), distance=8, images=[ids(recorded)["first.png"]])
+        assert [row["key"] for row in csv.DictReader(io.StringIO(file.getvalue().decode()))] == ["first.png"]
+        assert client.find_near_copies().is_requested
+    assert not recorded.duplicates.find_near().is_requested

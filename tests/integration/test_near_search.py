@@ -15,6 +15,7 @@ from storage.index import near_search
 from storage.index.near_search import search_if_due, search_once
 from storage.results import near_copies
 from storage.results.nearness import Thresholds
+from storage.search.views import SearchQuery
 from tests import crop_archive
 from tests.same_picture import Photos, picture
 
@@ -52,6 +53,12 @@ def groups(photos: Photos) -> list[list[str]]:
     return [sorted(image.key for image in group.images) for group in photos.services.duplicates.near_page().items]
 
 
+def age(photos: Photos) -> None:
+    """Let the last search be two minutes ago."""
+    with unit_of_work(photos.services.engine) as session:
+        session.connection().exec_driver_sql("UPDATE near_search SET found_at = found_at - interval '2 minutes'")
+
+
 def shapes(photos: Photos) -> dict[str, int | None]:
     rows = photos.rows("SELECT key, shape FROM image JOIN content ON image_id = image.id WHERE missing_since IS NULL")
     return {row.key: row.shape for row in rows}
@@ -71,14 +78,13 @@ def test_workers_search_when_images_are_newer_and_the_last_search_is_long_ago(ph
     state = photos.services.duplicates.near_state()
     assert (state.newer, state.images) == (2, 5)
     assert search_if_due(engine, LOOSE, goes_on) is None  # too soon
-    with unit_of_work(engine) as session:
-        session.connection().exec_driver_sql("UPDATE near_search SET found_at = found_at - interval '2 minutes'")
+    age(photos)
     found = search_if_due(engine, LOOSE, goes_on)
     assert found is not None
     assert groups(photos) == [["a.jpg", "a.png", "a.webp", "d.png"], ["b.png", "b.webp"]]
 
 
-def test_a_request_and_other_thresholds_are_reasons_to_search_at_once(photos: Photos) -> None:
+def test_a_request_is_a_reason_to_search_at_once_and_other_thresholds_after_a_while(photos: Photos) -> None:
     services = photos.services
     assert search_if_due(services.engine, LOOSE, goes_on) is not None
     assert services.duplicates.request_near().is_requested
@@ -86,6 +92,8 @@ def test_a_request_and_other_thresholds_are_reasons_to_search_at_once(photos: Ph
     assert found is not None
     assert not found.is_requested
     assert search_if_due(services.engine, LOOSE, goes_on) is None
+    assert search_if_due(services.engine, Thresholds(8, 0.999), goes_on) is None
+    age(photos)
     found = search_if_due(services.engine, Thresholds(8, 0.999), goes_on)
     assert found is not None
     assert found.grouped == 0
@@ -182,3 +190,19 @@ def test_a_stage_that_decodes_images_hashes_those_of_an_older_version(located: S
     with unit_of_work(located.engine) as session:
         rows = session.connection().exec_driver_sql("SELECT shape, pixels FROM content").all()
     assert all(row.shape is not None and row.pixels is None for row in rows)
+
+
+def test_a_search_says_of_which_images_it_does_not_know_near_copies(photos: Photos) -> None:
+    services = photos.services
+
+    def notes(q: str, **more: bool) -> list[str]:
+        return [note.text for note in services.search.read(SearchQuery(**more), q).notes]  # type: ignore[arg-type]
+
+    for q, more in (("duplicate:near", {}), ("nearly:1", {}), ("", {"fold_near": True})):
+        assert "not searched yet" in notes(q, **more)[0]
+    assert notes("duplicate:yes") == []
+    search_once(services.engine, LOOSE)
+    assert notes("duplicate:near", fold_near=True) == []
+    picture(photos.root / "d.png", 9)
+    photos.run()
+    assert "Images not compared: 1 newer." in notes("nearly:1")[0]
