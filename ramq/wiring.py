@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ramq.services.images import ImageClient
     from ramq.services.index import IndexClient
     from ramq.services.jobs import JobClient
+    from ramq.services.keywords import KeywordClient
     from ramq.services.metadata import MetadataClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
@@ -268,6 +269,13 @@ class Services:
         from ramq.services.metadata import MetadataClient  # noqa: PLC0415
 
         return MetadataClient(self.engine)
+
+    @once
+    def keywords(self) -> KeywordClient:
+        """Keywords that people give images."""
+        from ramq.services.keywords import KeywordClient  # noqa: PLC0415
+
+        return KeywordClient(self.engine, self._search_of_database, lambda: self.search)
 
     @once
     def reviews(self) -> ReviewClient:

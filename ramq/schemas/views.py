@@ -245,6 +245,7 @@ class DeletionOut(FromView):
     crops: int = Field(description="vectors of regions")
     looks: int = Field(description="vectors of images in spaces such as `look`")
     metadata: int = Field(description="what the files of images say of them")
+    keywords: int = Field(description="lists of the keywords that people gave an image")
     dataset_items: int = Field(description="pictures of versions of data sets")
     dataset_labels: int = Field(description="their labels there")
     dataset_reviews: int = Field(description="reviews of these")

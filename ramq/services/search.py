@@ -150,7 +150,7 @@ class SearchClient:
 
     def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
         """Return a page for display, with captions that fit what people said, and all notes."""
-        notes = query.notes if page.ended is None else (*query.notes, page.ended)
+        notes = (*query.notes, *page.notes, *([] if page.ended is None else [page.ended]))
         return replace(page, items=self._captions.as_corrected(session, page.items), notes=notes)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
@@ -184,6 +184,15 @@ class SearchClient:
         """Return the ids of all hits that ``export`` returns."""
         found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
         return [] if found is None else [ranked.image_id for ranked in found[1]]
+
+    def id_batches(self, query: SearchQuery, size: int) -> Iterator[list[int]]:
+        """Yield the ids of all hits that ``export`` returns, ``size`` at a time.
+
+        They are those of the moment of the call. Memory use does not grow with their number.
+        """
+        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
+        left = iter(()) if found is None else iter(found[1])
+        return iter(lambda: [ranked.image_id for ranked in islice(left, size)], [])
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
         left = iter(found)

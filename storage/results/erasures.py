@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, metadata, readings, regions, teachings
+from storage.results import archives, crops, keywords, looks, metadata, readings, regions, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -49,6 +49,8 @@ TABLES = (
     "crop",
     "look",
     "metadata",
+    "keyword",
+    "keyword_said",
     "dataset_item",
     "dataset_label",
     "dataset_review",
@@ -86,6 +88,7 @@ class Erased:
     crops: int
     looks: int
     metadata: int
+    keywords: int
     dataset_items: int
     dataset_labels: int
     dataset_reviews: int
@@ -102,7 +105,7 @@ class DeletionChunk:
 
 
 def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = True) -> Erased:
-    """Erase images: records, vectors, failures, corrections, the text and the regions in them, and the keys.
+    """Erase images: records, vectors, failures, corrections, keywords, the text and the regions in them, and the keys.
 
     The index is told to forget them.
 
@@ -133,7 +136,7 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
-    told = metadata.erase(session, image_ids)
+    told, given = metadata.erase(session, image_ids), keywords.erase(session, image_ids)
     teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)
@@ -150,6 +153,7 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
         cropped,
         looked,
         told,
+        given,
         in_sets[0],
         in_sets[1],
         in_sets[2],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.objects.base import MISSING_VERSION
-from storage.results import archives, contents, erasures, readings, region_lists, regions, teachings, vectors
+from storage.results import archives, contents, erasures, keywords, readings, region_lists, regions, teachings, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +29,7 @@ _WAS_SPOKEN_OF = """(
     EXISTS (SELECT FROM correction AS said WHERE said.image_id = image.id)
     OR EXISTS (SELECT FROM line_correction AS said WHERE said.image_id = image.id)
     OR EXISTS (SELECT FROM region_correction AS said WHERE said.image_id = image.id)
+    OR EXISTS (SELECT FROM keyword_said AS said WHERE said.image_id = image.id)
     OR EXISTS (SELECT FROM dataset_review AS said WHERE said.image_id = image.id)
     OR EXISTS (SELECT FROM dataset_item AS item WHERE item.image_id = image.id)
     OR image.id IN (SELECT unnest(yes || no) FROM head))"""
@@ -248,6 +249,7 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
             AND NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = pair.kept AND {same})"""  # noqa: S608
         session.execute(text(older), pairs)
         session.execute(text(moved), pairs)
+    _take_keywords(session, pairs)
     said: set[int] = set()
     for table in _SAID_ANYWHERE:
         moved = f"""UPDATE {table} SET image_id = pair.kept FROM {_PAIR} WHERE {table}.image_id = pair.fresh
@@ -270,6 +272,14 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
             WHERE {column} && CAST(:fresh AS bigint[])"""  # noqa: S608  (constants)
         session.execute(text(renamed), pairs)
     return said
+
+
+def _take_keywords(session: Session, pairs: dict[str, list[int]]) -> None:
+    """Give images the keywords of the new ones too. Each of these was given after the image was last seen."""
+    moved = f"""UPDATE keyword_said AS new SET image_id = pair.kept FROM {_PAIR} WHERE new.image_id = pair.fresh
+        AND NOT EXISTS (SELECT FROM keyword_said AS own WHERE own.image_id = pair.kept
+            AND own.fold = new.fold AND own.act_id = new.act_id) RETURNING pair.kept"""  # noqa: S608  (constants)
+    keywords.settle(session, set(session.scalars(text(moved), pairs)))
 
 
 def _name_in_reports(session: Session, pairs: dict[str, list[int]], job_ids: Sequence[int]) -> None:

@@ -30,6 +30,7 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.region_facets import by_rules, region_facets
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
+from storage.search.told import with_told
 from storage.search.views import (
     Completion,
     Facet,
@@ -198,8 +199,10 @@ class Search:
         if regions := regions_of(session, query.where, match.names, list(scores)):
             hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
         if query.sort is not None:
-            told = metadata.views(session, list(scores))
-            hits = [replace(h, taken_at=told[h.image_id].taken_at) if h.image_id in told else h for h in hits]
+            files = metadata.views(session, list(scores))
+            hits = [replace(h, taken_at=files[h.image_id].taken_at) if h.image_id in files else h for h in hits]
+        if told := with_told(session, query, images, hits):
+            hits = [replace(hit, told=told.get(hit.image_id, [])) for hit in hits]
         ranked = {image.image_id: image for image in images if image.spaces}
         if not ranked:
             return hits
