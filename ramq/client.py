@@ -23,8 +23,8 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
-from ramq.client_duplicates import DuplicateCalls
 from ramq.client_jobs import ONCE, JobCalls
+from ramq.client_keywords import KeywordCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
@@ -63,7 +63,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, DuplicateCalls, TeachingCalls):
+class Client(JobCalls, KeywordCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -20,6 +20,7 @@ def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
     # Only what is there has a column: dates, text and regions that a search is about, and duplicates.
     found = {"taken": _taken, "text": _read_in, "regions": _regions_in, "duplicates": _duplicates_of}
+    found |= {"keywords": _given, "in the file": _told_by_file}
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
@@ -80,6 +81,16 @@ def _taken(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def _given(hit: Hit) -> str:
+    """Return the keywords that people gave a hit."""
+    return ", ".join(hit.keywords)
+
+
+def _told_by_file(hit: Hit) -> str:
+    """Return the keywords, the title and the description in the file of a hit, if the search found them."""
+    return " / ".join(one.text for one in hit.told if one.source != "person")
 
 
 def _duplicates_of(hit: Hit) -> str:

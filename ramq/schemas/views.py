@@ -127,6 +127,15 @@ class MetadataOut(FromView):
     rights: str | None
 
 
+class KeywordOut(FromView):
+    """A keyword that a person gave an image."""
+
+    word: str = Field(description="as it was typed")
+    said_by: str = Field(description="name of the author's token, or `local`")
+    said_at: datetime
+    act_id: int = Field(description="what gave it: `/v1/keywords/acts/{act_id}`, which can be undone")
+
+
 class ImageOut(FromView):
     """Everything that is known about one image. `tags` has every stored score, assigned or not."""
 
@@ -157,6 +166,9 @@ class ImageOut(FromView):
     metadata: MetadataOut | None = Field(description="what the file says; null: it was not read yet")
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
+    )
+    keywords: list[KeywordOut] = Field(
+        default=[], description="words that people gave it; those in the file are in `metadata`"
     )
 
 

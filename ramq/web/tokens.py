@@ -40,7 +40,9 @@ _JOBS = re.compile(
     r"|(/v1)?/datasets(/[^/]+/(pause|resume|cancel|correct|generate|clean))?)/?"
 )
 _CORRECTIONS = re.compile(
-    r"/images/\d+/(tags|text|regions)|/v1/images/\d+/(tags/.+|(text|regions)/corrections(/\d+)?)", re.DOTALL
+    r"/images/\d+/(tags|text|regions|keywords)|/v1/images/\d+/((tags|keywords)/.+|(text|regions)/corrections(/\d+)?)"
+    r"|(/v1)?/keywords(/.*)?",
+    re.DOTALL,
 )
 _LEARNING = re.compile(
     r"(/v1)?/teach(/suggestions)?|/datasets/[^/]+/(review|pause|resume|cancel)|/v1/datasets/[^/]+/review/tags/.+",

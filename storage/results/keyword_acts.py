@@ -127,6 +127,20 @@ class ActView:
     undone_by: str | None
     undone_at: datetime | None
 
+    @property
+    def what(self) -> str:
+        """What it does, in words: ``give dog, park``, ``rename brige to bridge``."""
+        added, removed = ", ".join(self.added), ", ".join(self.removed)
+        if self.is_rename and added:
+            return f"rename {removed or 'its spellings'} to {added}"
+        parts = [f"give {added}" if added else "", f"remove {removed}" if removed else ""]
+        return " and ".join(filter(None, parts))
+
+    @property
+    def state_in_words(self) -> str:
+        """Its state, and by whom it was undone."""
+        return f"{self.state} by {self.undone_by}" if self.undone_by is not None else self.state
+
 
 def begin(session: Session, spec: ActSpec, parts: Iterable[Sequence[int]]) -> int:
     """Plan an act, and return its id. Nothing is changed yet. ``parts``: ids, at most ``IMAGES_AT_ONCE`` each."""

@@ -24,7 +24,7 @@ FIELDS = {
     "camera": "the camera, as the file says",
     "lens": "the lens, as the file says",
     "near": "where it was taken: near:48.2,16.4,5km",
-    "keyword": "a keyword in the file: keyword:vienna",
+    "keyword": "a keyword, from a person or in the file: keyword:vienna",
     "rating": "stars in the file: rating:>=3",
     "after": "modified on this day or later: after:2024-01-31",
     "before": "modified before this day: before:2024-01-31",
