@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import TYPE_CHECKING
 
 import pytest
 from starlette.testclient import TestClient
 
 from ramq.client import Client, ProblemError
 from ramq.web.app import create_app
+from ramq.web.tokens import make_token
+from ramq.wiring import Services
 from storage.results import keyword_acts
 from tests.services.web import assert_problem, serving
-
-if TYPE_CHECKING:
-    from ramq.wiring import Services
 
 pytestmark = pytest.mark.services
 
@@ -95,14 +93,10 @@ def test_the_typed_client_does_the_same(told: Services) -> None:
             ramq.undo_keywords(99)
 
 
-def test_a_token_that_reads_changes_no_keywords(told: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ramq.web.tokens import make_token  # noqa: PLC0415
-    from ramq.wiring import Services as Wired  # noqa: PLC0415
-
+def test_a_token_that_reads_changes_no_keywords(told: Services) -> None:
     tokens = {scope: make_token(scope, scope) for scope in ("read", "write")}
-    settings = told.settings.model_copy(update={"api_tokens": ",".join(entry for _, entry in tokens.values())})
-    settings = type(told.settings).model_validate(settings.model_dump())
-    app = create_app(Wired(settings, told.engine, None, is_reachable=False))
+    settings = told.settings.model_copy(update={"api_tokens": tuple(entry for _, entry in tokens.values())})
+    app = create_app(Services(settings, told.engine, None, is_reachable=False))
     client = TestClient(app, base_url="http://localhost", follow_redirects=False)
     for scope, status in (("read", 403), ("write", 200)):
         headers = {"authorization": f"Bearer {tokens[scope][0]}"}
