@@ -76,9 +76,9 @@ def add(
             _confirm(ramq, act, yes=yes)
         done = _carry_out(ramq, act, as_json=as_json)
     if named and not with_tags:
-        tags = ", ".join(f'"{one.word}" is the tag "{one.tag}"' for one in named)
+        tags = ", ".join(f'"{one.word}" is the tag "{one.tag}" of this model' for one in named)
         err().print(
-            f"In the vocabulary in use, {visible(tags)}. A keyword does not correct the tag; --with-tags does both.",
+            f"{visible(tags)}. A keyword does not correct the tag; --with-tags does both.",
             markup=False,
             soft_wrap=True,
         )
