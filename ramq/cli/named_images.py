@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
 
+_KEYWORD = "keyword:"
+"""Before a keyword that stands for the images to which people gave it."""
+
 
 def image_ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]:
-    """Return the images that numbers, keys, URIs and files of these name."""
+    """Return the images that numbers, keys, URIs, files of these and keywords of people name."""
     named: list[str] = []
     for each in given:
+        if each.lower().startswith(_KEYWORD):
+            named += map(str, ramq.keywords.images(each[len(_KEYWORD) :]))
+            continue
         if not each.startswith("@"):
             named.append(each)
             continue

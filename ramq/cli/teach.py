@@ -48,7 +48,11 @@ def teach(
     tag: Annotated[str | None, typer.Argument(metavar="[TAG]", help="A new name, or a tag to mend.")] = None,
     yes: Annotated[
         list[str] | None,
-        typer.Option(metavar="IMAGE", help="An image of this kind: number, key or URI; @FILE: one a line. Repeatable."),
+        typer.Option(
+            metavar="IMAGE",
+            help="An image of this kind: number, key or URI; @FILE: one a line; keyword:WORD: all with this "
+            "keyword from people. Repeatable.",
+        ),
     ] = None,
     no: Annotated[list[str] | None, typer.Option(metavar="IMAGE", help="An image that is not. Repeatable.")] = None,
     from_corrections: Annotated[

@@ -225,6 +225,11 @@ class FileFacetsOut(FromView):
         description="the folders next below what all keys have in common, by name, at most 20; none if there are more "
         "than a thousand"
     )
+    keywords: list[FileFacetOut] = Field(
+        default=[],
+        description="by keyword, whether it is in their files or a person gave it, most images first, at most 20; "
+        "empty if there are too many to count",
+    )
 
 
 class FacetsOut(PageOut[FacetOut]):

@@ -213,6 +213,13 @@ class KeywordClient:
         with read_only(self._engine) as session:
             return keywords.words_of(session, image_ids)
 
+    def images(self, word: str) -> list[int]:
+        """Return the ids of all images that people gave a keyword. Raises ``NotFoundError`` if there are none."""
+        ids = [image_id for part in self._holding(keywords.checked([word])) for image_id in part]
+        if not ids:
+            raise NotFoundError(f"no image has the keyword {word!r} from a person; `ramq keyword list` lists them")
+        return ids
+
     def tags_named(self, words: Sequence[str]) -> list[TagNamed]:
         """Return those of some words that are names or synonyms of tags of the vocabulary in use."""
         with read_only(self._engine) as session:

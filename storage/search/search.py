@@ -20,6 +20,7 @@ from storage.search.fusion import chosen_by
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
+from storage.search.kept_keywords import KeptKeywords
 from storage.search.kept_metadata import KeptMetadata
 from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.like_region import LikeRegion
@@ -85,6 +86,7 @@ class Search:
         self._kept = KeptImages()
         self._ordering = Ordering(index, self._kept)
         self._metadata = KeptMetadata()
+        self._keywords = KeptKeywords()
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -282,7 +284,11 @@ class Search:
     def _file_facets(
         self, session: Session, matching: Selection, hits: NDArray[np.int64] | None, limit: int
     ) -> FileFacets:
-        return file_facets(session, self._metadata, matching if hits is None else matching.among(hits), limit)
+        found = matching if hits is None else matching.among(hits)
+        facets = file_facets(session, self._metadata, found, limit)
+        with suppress(UsageError):
+            facets = replace(facets, keywords=self._keywords.facets(session, found.ids(), limit))
+        return facets
 
     def _region_facets(
         self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None

@@ -281,6 +281,8 @@ class FileFacets:
         archives: by archive, most images first; empty if a remote index cannot tell.
         folders: by the folder next below what all their keys have in common, in the order of their names; empty if
             there are more than a thousand, or if a remote index cannot tell.
+        keywords: by keyword, whether it is in their files or a person gave it, most images first; empty if there are
+            too many to count.
     """
 
     step: Literal["year", "month", "day"]
@@ -289,6 +291,7 @@ class FileFacets:
     cameras: list[FileFacet]
     archives: list[FileFacet]
     folders: list[FileFacet]
+    keywords: list[FileFacet] = field(default_factory=list)
 
 
 class Faceted(NamedTuple):

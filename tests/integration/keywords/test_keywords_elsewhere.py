@@ -12,11 +12,13 @@ from pyarrow import parquet
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from ramq.cli.named_images import image_ids
 from ramq.services.export import write_rows
 from ramq.services.sidecars import write_sidecars
 from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import unit_of_work
+from storage.errors import NotFoundError
 from storage.results import metadata, moves
 from storage.results.metadata import MetadataRow
 from storage.search.views import SearchQuery
@@ -168,3 +170,40 @@ def test_hits_on_the_page_mark_from_where_a_keyword_is(told: Services) -> None:
     assert "Keyword in the file: " in shown
     assert 'title="keyword that a person gave"' in shown
     assert metadata_archive.PICTURES.keys() >= {"2022/a.jpg", "2023/c.jpg"}
+
+
+def test_facets_count_keywords_of_files_and_people_together(told: Services) -> None:
+    def facets(q: str = "") -> dict[str, tuple[int, str]]:
+        found = told.search.file_facets(told.search.read(SearchQuery(), q)).keywords
+        assert [each.count for each in found] == sorted((each.count for each in found), reverse=True)
+        return {each.label: (each.count, each.query) for each in found}
+
+    assert facets() == {
+        "Dom": (1, "keyword:dom"),
+        "Graz": (1, "keyword:graz"),
+        "Places": (1, "keyword:places"),
+        "Places|Graz": (1, "keyword:places|graz"),
+        "Österreich": (1, "keyword:österreich"),
+    }
+    give(told, "2023/c.jpg", "österreich", "Trip")
+    give(told, "2022/a.jpg", "österreich", "two words")
+    now = facets()
+    assert now["Österreich"] == (2, "keyword:österreich")
+    assert now["two words"] == (1, 'keyword:"two words"')
+    assert facets("keyword:trip")["Österreich"] == (1, "keyword:österreich")
+    for count, query in now.values():
+        assert told.search.page(told.search.read(SearchQuery(), query, is_strict=True)).total == count
+    told.keywords.go_on(told.keywords.begin_undo(2).id)
+    assert facets()["Österreich"][0] == 1
+    assert "two words" not in facets()
+    client = TestClient(create_app(told), base_url="http://localhost")
+    files = client.get("/v1/tags").json()["files"]["keywords"]
+    assert {"label": "Trip", "count": 1, "query": "keyword:trip"} in files
+    assert "<h2>Keywords</h2>" in client.get("/", headers={"accept": "text/html"}).text
+
+
+def test_the_pictures_of_a_keyword_can_be_named_where_images_are(told: Services) -> None:
+    ids = [give(told, key, "our logo") for key in ("2022/a.jpg", "2023/b.jpg")]
+    assert image_ids(told, ["keyword:Our Logo", str(ids[0]), "2023/c.jpg"], None)[:2] == ids
+    with pytest.raises(NotFoundError, match="no image has the keyword 'nothing' from a person"):
+        image_ids(told, ["keyword:nothing"], None)
