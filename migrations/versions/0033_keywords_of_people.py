@@ -27,6 +27,12 @@ class XID8(sa.types.UserDefinedType[int]):
 def upgrade() -> None:
     """Apply. The new tables are empty. Workers note the words of what files said before, some at a time."""
     op.execute("SET LOCAL lock_timeout = '2s'")
+    _create_acts()
+    _create_keywords()
+    _add_words_of_files()
+
+
+def _create_acts() -> None:
     op.create_table(
         "keyword_act",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -67,6 +73,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("image_id", "fold", "act_id", name="pk_keyword_said"),
     )
     op.create_index("ix_keyword_said_act_id", "keyword_said", ["act_id", "image_id"])
+
+
+def _create_keywords() -> None:
     op.create_table(
         "keyword",
         sa.Column("image_id", sa.BigInteger(), nullable=False),
@@ -80,6 +89,9 @@ def upgrade() -> None:
     op.create_index("ix_keyword_folds", "keyword", ["folds"], postgresql_using="gin")
     op.create_index("ix_keyword_tokens", "keyword", ["tokens"], postgresql_using="gin")
     op.create_index("ix_keyword_xid", "keyword", ["xid"])
+
+
+def _add_words_of_files() -> None:
     op.add_column("metadata", sa.Column("tokens", postgresql.ARRAY(sa.Text()), nullable=True))
     op.create_index(
         "ix_metadata_tokens",

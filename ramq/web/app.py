@@ -149,32 +149,15 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.is_stopping = is_stopping
     install_problem_handlers(app, templates.show_problem)
     jobs = (api_jobs.router, api_jobs.workers_router)
-    of_images = (
-        images.router,
-        api_export.router,
-        readings.router,
-        regions.router,
-        api_duplicates.router,
-        api_keywords.router,
-    )
+    of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
-    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
+    for router in (*jobs, *of_images, api_keywords.router, api_generations.router, api_stages.router, *learning):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
-    pages = (
-        search,
-        image_pages,
-        job_pages,
-        generation_pages,
-        training_pages,
-        policy_pages,
-        duplicate_pages,
-        archives,
-        keyword_pages,
-    )
+    pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
-    of_sets = (review_pages, dataset_pages, teaching_pages)
+    of_sets = (review_pages, dataset_pages, teaching_pages, keyword_pages)
     for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
         app.include_router(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")

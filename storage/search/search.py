@@ -204,7 +204,7 @@ class Search:
             files = metadata.views(session, list(scores))
             hits = [replace(h, taken_at=files[h.image_id].taken_at) if h.image_id in files else h for h in hits]
         if told := with_told(session, query, images, hits):
-            hits = [replace(hit, told=told.get(hit.image_id, [])) for hit in hits]
+            hits = [replace(hit, told=told.get(hit.image_id, ())) for hit in hits]
         ranked = {image.image_id: image for image in images if image.spaces}
         if not ranked:
             return hits

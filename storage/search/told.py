@@ -76,7 +76,7 @@ def note_of(order: Order, text: str | None) -> Note | None:
 
 def with_told(
     session: Session, query: SearchQuery, images: Sequence[Ranked], hits: list[Hit]
-) -> Mapping[int, list[Told]]:
+) -> Mapping[int, tuple[Told, ...]]:
     """Return what the search found in keywords, titles and descriptions of hits, by image; nothing: left out."""
     wanted = {fold(term.value) for term in wanted_fields(query.where, "keyword")}
     by_words = {image.image_id for image in images if image.is_told}
@@ -87,7 +87,7 @@ def with_told(
     found = {}
     for hit in hits:
         sought = phrases if hit.image_id in by_words else ()
-        told = list(_told_of_hit(hit.keywords, files.get(hit.image_id, _NOTHING), wanted, sought))
+        told = tuple(_told_of_hit(hit.keywords, files.get(hit.image_id, _NOTHING), wanted, sought))
         if told:
             found[hit.image_id] = told[:MAX_TOLD]
     return found

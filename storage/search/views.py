@@ -168,7 +168,7 @@ class Hit:
     region: HitRegion | None = None
     taken_at: datetime | None = None
     keywords: tuple[str, ...] = ()
-    told: list[Told] = field(default_factory=list)
+    told: tuple[Told, ...] = ()
 
     @property
     def missing(self) -> bool:
