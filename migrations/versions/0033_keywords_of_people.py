@@ -67,7 +67,7 @@ def _create_acts() -> None:
         sa.Column("act_id", sa.BigInteger(), nullable=False),
         sa.Column("word", sa.Text(), nullable=False),
         sa.Column("is_present", sa.Boolean(), nullable=False),
-        sa.Column("tag_before", sa.SmallInteger(), nullable=True),
+        sa.Column("tag_before", postgresql.JSONB(), nullable=True),
         sa.ForeignKeyConstraint(["act_id"], ["keyword_act.id"], name="fk_keyword_said_act_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["image_id"], ["image.id"], name="fk_keyword_said_image_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("image_id", "fold", "act_id", name="pk_keyword_said"),

@@ -21,7 +21,17 @@ from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.language import wanted_tags
 from storage.search.language.reading import Note
 from storage.search.notes import noting
-from storage.search.views import Completion, Facet, Faceted, FileFacets, HitPage, RegionFacets, SearchQuery, asking
+from storage.search.views import (
+    Completion,
+    Facet,
+    Faceted,
+    FileFacet,
+    FileFacets,
+    HitPage,
+    RegionFacets,
+    SearchQuery,
+    asking,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -330,6 +340,17 @@ class SearchClient:
         return self._answer(
             query, lambda session, asked: self._search.file_facets(session, asked.query, limit, asked.compared)
         )
+
+    def suggest_keywords(self, typed: str, limit: int = 10) -> list[FileFacet]:
+        """Return keywords of people and of files that begin as a typed text, the most frequent first.
+
+        None if there are too many keywords to look through.
+        """
+        with read_only(self._engine) as session:
+            try:
+                return self._search.keywords.beginning(session, typed, limit)
+            except UsageError:
+                return []
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""

@@ -11,7 +11,6 @@ number of parts, and can be continued or undone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import func, select, text
@@ -61,13 +60,6 @@ _SAY = """
     )
     SELECT ARRAY(SELECT DISTINCT image_id FROM written) AS changed, (SELECT count(*) FROM crowded) AS crowded
 """
-
-
-class Before(IntEnum):
-    """What people had said of a tag of an image before an act added it."""
-
-    NOTHING = 0
-    ABSENT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +272,8 @@ def _add_tags(session: Session, act: KeywordAct, ids: Sequence[int]) -> set[int]
         noted = session.scalars(
             text(
                 """
-                UPDATE keyword_said SET tag_before = CASE WHEN before.image_id IS NULL THEN :nothing ELSE :absent END
+                UPDATE keyword_said SET tag_before = CASE WHEN before.image_id IS NULL THEN '{}'::jsonb
+                    ELSE jsonb_build_object('spelling', spelling, 'said_by', said_by, 'said_at', said_at) END
                 FROM unnest(CAST(:ids AS bigint[])) AS own (id)
                 LEFT JOIN correction AS before ON before.image_id = own.id AND before.name = lower(:name)
                 WHERE keyword_said.image_id = own.id AND fold = :fold AND act_id = :act_id
@@ -288,14 +281,7 @@ def _add_tags(session: Session, act: KeywordAct, ids: Sequence[int]) -> set[int]
                 RETURNING keyword_said.image_id
                 """
             ),
-            {
-                "ids": list(ids),
-                "name": name,
-                "fold": fold(word),
-                "act_id": act.id,
-                "nothing": int(Before.NOTHING),
-                "absent": int(Before.ABSENT),
-            },
+            {"ids": list(ids), "name": name, "fold": fold(word), "act_id": act.id},
         ).all()
         if noted:
             corrections.put(session, noted, [Said(name, name, is_present=True)], act.said_by)
@@ -329,16 +315,24 @@ def _take_tags_back(session: Session, act: KeywordAct, ids: Sequence[int]) -> No
         if not name:
             continue
         values = {"ids": list(ids), "act_id": act.id, "fold": fold(word), "name": name, "said_by": act.said_by}
-        own = """FROM keyword_said WHERE keyword_said.image_id = correction.image_id AND act_id = :act_id
-            AND fold = :fold AND keyword_said.image_id = ANY(:ids) AND correction.name = lower(:name)
-            AND correction.is_present AND correction.said_by = :said_by AND tag_before = :before"""
+        own = """keyword_said.image_id = correction.image_id AND act_id = :act_id AND fold = :fold
+            AND keyword_said.image_id = ANY(:ids) AND correction.name = lower(:name)
+            AND correction.is_present AND correction.said_by = :said_by"""
         gone = session.scalars(
-            text(f"DELETE FROM correction USING {own.removeprefix('FROM ')} RETURNING correction.image_id"),  # noqa: S608
-            values | {"before": int(Before.NOTHING)},
+            text(
+                f"""DELETE FROM correction USING keyword_said WHERE {own} AND tag_before = '{{}}'
+                    RETURNING correction.image_id"""  # noqa: S608  (constants)
+            ),
+            values,
         ).all()
         turned = session.scalars(
-            text(f"UPDATE correction SET is_present = false, said_at = now() {own} RETURNING correction.image_id"),  # noqa: S608
-            values | {"before": int(Before.ABSENT)},
+            text(
+                f"""UPDATE correction SET is_present = false, spelling = tag_before ->> 'spelling',
+                    said_by = tag_before ->> 'said_by', said_at = CAST(tag_before ->> 'said_at' AS timestamptz)
+                    FROM keyword_said WHERE {own} AND tag_before ? 'said_by'
+                    RETURNING correction.image_id"""  # noqa: S608  (constants)
+            ),
+            values,
         ).all()
         vectors.touch(session, sorted({*gone, *turned}))
 

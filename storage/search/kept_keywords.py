@@ -11,6 +11,7 @@ import numpy as np
 from storage.results import keyword_pairs
 from storage.search.language.writer import filter_text
 from storage.search.views import FileFacet
+from storage.texts import fold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,6 +65,27 @@ class KeptKeywords:
         return [
             FileFacet(self._spelling(session, each), count, filter_text("keyword", each))
             for each, count in shown[:limit]
+        ]
+
+    def beginning(self, session: Session, typed: str, limit: int) -> list[FileFacet]:
+        """Return the most frequent keywords that begin as a typed text, or have a word that does.
+
+        ``count`` is the number of images; one that has a keyword in its file and from a person counts twice.
+
+        Raises:
+            UsageError: there are too many keywords to count.
+        """
+        folded = fold(typed)
+        found: Counter[str] = Counter()
+        for table in keyword_pairs.SOURCES:
+            pairs = self._pairs(session, table)
+            counts = np.bincount(pairs.numbers, minlength=len(pairs.places))
+            for each, place in pairs.places.items():
+                if counts[place] and (each.startswith(folded) or f" {folded}" in each):
+                    found[each] += int(counts[place])
+        return [
+            FileFacet(self._spelling(session, each), count, filter_text("keyword", each))
+            for each, count in found.most_common(limit)
         ]
 
     def _pairs(self, session: Session, table: str) -> Pairs:

@@ -86,7 +86,7 @@ class Search:
         self._kept = KeptImages()
         self._ordering = Ordering(index, self._kept)
         self._metadata = KeptMetadata()
-        self._keywords = KeptKeywords()
+        self.keywords = KeptKeywords()
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -287,7 +287,7 @@ class Search:
         found = matching if hits is None else matching.among(hits)
         facets = file_facets(session, self._metadata, found, limit)
         with suppress(UsageError):
-            facets = replace(facets, keywords=self._keywords.facets(session, found.ids(), limit))
+            facets = replace(facets, keywords=self.keywords.facets(session, found.ids(), limit))
         return facets
 
     def _region_facets(

@@ -1,8 +1,9 @@
 """The keywords that people give images, and the acts by which they give and remove them."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, Integer, SmallInteger, Text, func, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Identity, Index, Integer, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -54,8 +55,8 @@ class KeywordSaid(Base):
 
     Of several acts that speak of the same image and word the last one counts. To undo an act is to delete its rows:
     then the one before it counts again. ``fold`` is the word as it is compared, ``word`` as it was typed.
-    ``tag_before`` is for an act that also added the tag of that name: what people had said of it before, as
-    ``results.keyword_acts.Before`` numbers it; NULL: the act did not change that.
+    ``tag_before`` is for an act that also added the tag of that name: the correction of a person that had removed it,
+    or an empty object if there was none; NULL: the act added no tag here.
     """
 
     __tablename__ = "keyword_said"
@@ -66,7 +67,7 @@ class KeywordSaid(Base):
     act_id: Mapped[int] = mapped_column(ForeignKey(KeywordAct.id, ondelete="CASCADE"), primary_key=True)
     word: Mapped[str]
     is_present: Mapped[bool] = mapped_column(Boolean)
-    tag_before: Mapped[int | None] = mapped_column(SmallInteger)
+    tag_before: Mapped[dict[str, Any] | None]
 
 
 class Keyword(Base):

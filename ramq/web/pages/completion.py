@@ -69,6 +69,8 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
         return list(_archives(services, written))[:limit]
     if written.field in {"camera", "lens"}:
         return list(_devices(services, written, limit))
+    if written.field == "keyword":
+        return list(_keywords(services, written, limit))
     if written.field not in {None, "tag", "score", "count", "area"}:
         return []
     named = [Option(f"{name}:", FIELDS[name], None, written.with_field(name)) for name in written.fields]
@@ -94,6 +96,11 @@ def _devices(services: Services, written: Partial, limit: int) -> Iterator[Optio
     assert written.field is not None
     for label in services.metadata.devices(written.field, written.phrases[-1][1], limit):
         yield Option(label, None, None, written.with_filter(written.field, label))
+
+
+def _keywords(services: Services, written: Partial, limit: int) -> Iterator[Option]:
+    for each in services.search.suggest_keywords(written.phrases[-1][1], limit):
+        yield Option(each.label, None, each.count, written.with_filter("keyword", each.label))
 
 
 def _tags(services: Services, written: Partial, limit: int) -> list[Option]:

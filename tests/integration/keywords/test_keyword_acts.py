@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -231,3 +232,27 @@ def test_an_erased_image_loses_its_keywords_and_the_acts_that_were_about_it_alon
     assert told.erasures.verify(report.deletion_id).is_clean
     assert [act.added for act in told.keywords.history().items] == [["shared"]]
     assert [one.word for one in told.keywords.list().items] == ["shared"]
+
+
+def test_acts_at_once_on_the_same_images_lose_nothing(told: Services, ids: list[int]) -> None:
+    acts = [told.keywords.begin(ids, add=[f"w{number}", "all"], by=f"person {number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(lambda act: told.keywords.go_on(act.id), acts))
+    assert {act.state for act in done} == {"done"}
+    assert set(words(told, ids[0])) == {"all", *(f"w{number}" for number in range(8))}
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda act: told.keywords.go_on(told.keywords.begin_undo(act.id).id), acts[:7]))
+    assert [set(words(told, image_id)) for image_id in ids] == [{"w7", "all"}] * 6
+    undo(told, acts[7])
+    assert words(told, ids[0]) == []
+
+
+def test_an_act_that_several_processes_carry_out_is_done_once(
+    told: Services, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ramq.services.keywords.IMAGES_AT_ONCE", 1)
+    act = told.keywords.begin(ids, add=["once"])
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: told.keywords.go_on(act.id), range(4)))
+    done = told.keywords.act(act.id)
+    assert (done.state, done.seen, done.changed) == ("done", 6, 6)

@@ -24,7 +24,7 @@ from storage.results.metadata import MetadataRow
 from storage.search.views import SearchQuery
 from tests import metadata_archive
 from tests.metadata_archive import work, worker
-from tests.services.recognised import settings_for
+from tests.services.recognised import CAT, settings_for
 from workers import ending
 from workers.noting import note_words
 
@@ -207,3 +207,31 @@ def test_the_pictures_of_a_keyword_can_be_named_where_images_are(told: Services)
     assert image_ids(told, ["keyword:Our Logo", str(ids[0]), "2023/c.jpg"], None)[:2] == ids
     with pytest.raises(NotFoundError, match="no image has the keyword 'nothing' from a person"):
         image_ids(told, ["keyword:nothing"], None)
+
+
+def test_the_box_completes_keywords_of_people_and_of_files(told: Services) -> None:
+    give(told, "2022/a.jpg", "Grand hotel", "graz")
+    client = TestClient(create_app(told), base_url="http://localhost")
+    options = client.get("/suggest", params={"q": "taken:2023 keyword:GR"}).text
+    assert all(word in options for word in ("Grand hotel", "graz"))
+    assert "keyword:&#34;Grand hotel&#34;" in options
+    assert "Dom" not in options
+    assert "Grand hotel" in client.get("/suggest", params={"q": "keyword:hot"}).text
+
+
+def test_undoing_gives_a_tag_back_as_people_had_left_it(photos: Services) -> None:
+    ids = [photos.images.find(name) for name in ("coffee.png", "rocket.jpg", "chelsea.png")]
+    photos.corrections.tag(ids[:1], remove=[CAT], by="ann")
+    photos.corrections.tag(ids[2:], add=[CAT], by="ann")
+    act = photos.keywords.begin(ids, add=[CAT.upper(), "mine"], with_tags=True, by="ben")
+    photos.keywords.go_on(act.id)
+
+    def said() -> list[list[tuple[bool, str]]]:
+        views = [photos.images.get(image_id).corrections for image_id in ids]
+        return [[(one.is_present, one.said_by) for one in view] for view in views]
+
+    assert said() == [[(True, "ben")], [(True, "ben")], [(True, "ann")]]
+    photos.corrections.tag(ids[1:2], remove=[CAT], by="cid")
+    photos.keywords.go_on(photos.keywords.begin_undo(act.id).id)
+    assert said() == [[(False, "ann")], [(False, "cid")], [(True, "ann")]]
+    assert photos.keywords.words(ids) == {}
