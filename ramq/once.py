@@ -1,4 +1,4 @@
-"""Parts of an object that are created at their first use, and kept."""
+"""Parts of an object that are created at their first use."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from ramq.services.accounts import AccountClient
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
     from ramq.services.dataset_evaluation import DatasetEvaluationClient
@@ -73,6 +74,16 @@ class Services:
         self._is_reachable = is_reachable
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other machines can reach this process."""
+        return self._is_reachable
+
+    @property
+    def author(self) -> str:
+        """Who says what is said on the command line. The web has ``ramq.web.deps.caller_of``."""
+        return self.settings.user
 
     # These are created at their first use. Most commands need only one, and each loads libraries, which takes a while.
 
@@ -169,10 +180,10 @@ class Services:
 
     @once
     def duplicates(self) -> DuplicateClient:
-        """Groups of images with the same bytes."""
+        """Groups of images with the same bytes, and of near copies."""
         from ramq.services.duplicates import DuplicateClient  # noqa: PLC0415
 
-        return DuplicateClient(self.search_engine)
+        return DuplicateClient(self.engine, self.search_engine, self.settings.near)
 
     @once
     def readings(self) -> ReadingClient:
@@ -214,6 +225,13 @@ class Services:
             erasures=lambda: self.erasures,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def accounts(self) -> AccountClient:
+        """Users and their tokens."""
+        from ramq.services.accounts import AccountClient  # noqa: PLC0415
+
+        return AccountClient(self.engine, self.settings.api_tokens)
 
     @once
     def index(self) -> IndexClient:

@@ -4,6 +4,7 @@
 * listing: continues listings that have begun.
 * wake-ups: wakes workers when the ledger has work. Any worker does it for all, one worker at a time.
 * index: publishes new vectors, one worker at a time.
+* near copies: groups pictures that are nearly the same, one worker at a time.
 * self-starter: starts work without a wake-up if there is work and none arrived (Redis is full, read-only or down).
 * webhook: reports ended jobs, if a webhook is set.
 """
@@ -26,6 +27,7 @@ from storage.database import is_first, limit_idleness, unit_of_work
 from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
+from storage.index.near_search import search_if_due
 from storage.ledger import claims, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
@@ -43,6 +45,7 @@ from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
+from workers.sidecars import Sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from storage.index.builder import IndexBuilder
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore, S3Options
+    from storage.results.nearness import Thresholds
     from workers.pipeline.model_holder import ModelHolder
     from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
@@ -66,6 +70,7 @@ LIST_SECONDS = 0.5
 WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
 DATASETS_SECONDS = 1.0
+NEAR_SECONDS = 5.0
 WEBHOOK_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
@@ -89,6 +94,7 @@ class Worker:
         shard_size: images per shard when listing.
         s3: how to reach buckets.
         webhook: receives the reports of ended jobs; None: none are sent.
+        near: what near copies are; None: this worker does not search for them.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -102,6 +108,7 @@ class Worker:
         shard_size: int,
         s3: S3Options,
         webhook: Webhook | None = None,
+        near: Thresholds | None = None,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -112,13 +119,15 @@ class Worker:
         self._models = models
         self.fitness = Fitness()
         self._options = options
-        self._decoders = Decoders(options.decoders, options.max_pixels)
+        self._decoders = Decoders(options.decoders, options.max_pixels, reads_truncated=options.reads_truncated)
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._wake = wake
         self._s3 = s3
         self._webhook = webhook
-        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
+        self._near = near
+        beside = Sidecars(engine, self._decoders, options.keep_place)
+        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3, sidecars=beside)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._stopping = threading.Event()
         self._is_over = threading.Event()
@@ -153,6 +162,8 @@ class Worker:
         ]
         if self._webhook is not None:
             loops.append(("webhook", self._report_ended, lambda: WEBHOOK_SECONDS * self._listening))
+        if self._near is not None:
+            loops.append(("near copies", self._search_near, lambda: NEAR_SECONDS * self._listening))
         for name, action, pause in loops:
             # A batch in hand may take longer than a lease: its leases are renewed until it is written.
             ended = self._is_over if action == self._beat else self._stopping
@@ -359,6 +370,10 @@ class Worker:
     def _report_ended(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
             pass
+
+    def _search_near(self) -> None:
+        if self._near is not None:
+            search_if_due(self._engine, self._near, lambda: not self._stopping.is_set())
 
     def _build_datasets(self) -> None:
         while self._datasets.step(self._stopping.is_set):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
+    from storage.results.nearness import Thresholds
     from workers.pipeline.model_holder import ModelHolder
     from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
@@ -52,6 +53,7 @@ class WorkerParts:
     queues: tuple[str, ...] | None
     metrics_address: str | None
     webhook: Webhook | None
+    near: Thresholds
 
 
 def run(parts: WorkerParts) -> None:
@@ -72,6 +74,7 @@ def run(parts: WorkerParts) -> None:
         shard_size=parts.shard_size,
         s3=parts.s3,
         webhook=parts.webhook,
+        near=parts.near,
     )
     register(app, worker)
     if parts.metrics_address is not None:

@@ -1,7 +1,7 @@
 """Keywords that people give images, and single words of what files say.
 
 Revision: 0033
-Follows: 0031
+Follows: 0032
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 

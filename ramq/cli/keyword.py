@@ -69,10 +69,12 @@ def add(
     with pointing_into(query), services() as ramq:
         named = ramq.keywords.tags_named(words)
         if query is None:
-            act = ramq.keywords.begin(_named(ramq, images, archive), add=words, with_tags=with_tags)
+            act = ramq.keywords.begin(_named(ramq, images, archive), add=words, with_tags=with_tags, by=ramq.author)
         else:
             asked = _asked(ramq, query, images, archive)
-            act = ramq.keywords.begin_for_all(asked, add=words, asked=_told(query, archive), with_tags=with_tags)
+            act = ramq.keywords.begin_for_all(
+                asked, add=words, asked=_told(query, archive), with_tags=with_tags, by=ramq.author
+            )
             _confirm(ramq, act, yes=yes)
         done = _carry_out(ramq, act, as_json=as_json)
     if named and not with_tags:
@@ -105,13 +107,13 @@ def remove(
         if from_all:
             if query is not None or images or archive is not None:
                 raise UsageError("--all is about every image: omit --query, --image and --archive")
-            act = ramq.keywords.begin_removal(words)
+            act = ramq.keywords.begin_removal(words, ramq.author)
             _confirm(ramq, act, yes=yes)
         elif query is None:
-            act = ramq.keywords.begin(_named(ramq, images, archive), remove=words)
+            act = ramq.keywords.begin(_named(ramq, images, archive), remove=words, by=ramq.author)
         else:
             asked = _asked(ramq, query, images, archive)
-            act = ramq.keywords.begin_for_all(asked, remove=words, asked=_told(query, archive))
+            act = ramq.keywords.begin_for_all(asked, remove=words, asked=_told(query, archive), by=ramq.author)
             _confirm(ramq, act, yes=yes)
         done = _carry_out(ramq, act, as_json=as_json)
     _tell(done, as_json=as_json)
@@ -129,7 +131,7 @@ def rename(
     Example: ramq keyword rename brige bridge
     """
     with services() as ramq:
-        act = ramq.keywords.begin_rename(old, new)
+        act = ramq.keywords.begin_rename(old, new, ramq.author)
         _confirm(ramq, act, yes=yes)
         done = _carry_out(ramq, act, as_json=as_json)
     _tell(done, as_json=as_json)
@@ -197,7 +199,7 @@ def undo(act_id: Act, as_json: Json = False) -> None:
     Example: ramq keyword undo 7
     """
     with services() as ramq:
-        done = _carry_out(ramq, ramq.keywords.begin_undo(act_id), as_json=as_json)
+        done = _carry_out(ramq, ramq.keywords.begin_undo(act_id, ramq.author), as_json=as_json)
     _tell(done, as_json=as_json)
 
 

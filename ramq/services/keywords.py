@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.page import Page

@@ -102,6 +102,9 @@ class ImageView:
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
     ``duplicates`` is how many images have the same bytes, this one included. ``keywords`` are the words that people
     gave it; those in the file are in ``metadata``.
+    ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
+    group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see
+    ``results.openings``.
     """
 
     image_id: int
@@ -129,6 +132,10 @@ class ImageView:
     caption_contradicts: tuple[str, ...] = ()
     duplicates: int = 1
     keywords: list[KeywordView] = field(default_factory=list)
+    near_copies: int = 1
+    truncated: float | None = None
+    tiles: int | None = None
+    pages: int | None = None
 
     @property
     def removed(self) -> list[str]:

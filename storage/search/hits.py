@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
-from storage.results import readings
+from storage.results import near_copies, readings
 from storage.results.copies import COUNT_OF
 from storage.results.lookup import tag_views
 from storage.results.views import COMPOSED
@@ -32,7 +32,9 @@ _HITS = f"""
         image.key, image.missing_since, archive.uri, image.archive_id,
         ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed,
         (SELECT words FROM keyword WHERE keyword.image_id = wanted.id) AS keywords,
-        {COUNT_OF.format(image_id="wanted.id")} AS duplicates
+        {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
+        {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
+        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
@@ -92,6 +94,8 @@ def hits_of(
             missing_since=row.missing_since,
             duplicates=max(1, row.duplicates),
             keywords=tuple(row.keywords or ()),
+            near_copies=max(1, row.near_copies),
+            truncated=row.truncated,
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

@@ -46,6 +46,8 @@ SCREENS = (
     "/?q=keyword:wedding#give-keywords",
     "/keywords",
     "/keywords/acts/1",
+    "/missing",
+    "/duplicates?kind=near",
     "/generations",
     "/training",
     "/datasets",
@@ -55,6 +57,8 @@ SCREENS = (
     "/teach",
     "/teach?tag=my+thing&{yes}",
     "/docs",
+    "/users",
+    "/users/history",
     "/login",
     "/images/999999",
 )

@@ -48,7 +48,7 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
     if problem is None:
         found, problem = _find(request, services, links, 0 if is_more else FACETS)
     if is_more and problem is None:
-        return _show(request, "_hits.html", links=links, hits=found.page, may_choose=_may_choose(request, links))
+        return _show(request, "_hits.html", links=links, hits=found.page)
     return _show(
         request,
         "search.html",
@@ -63,7 +63,6 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
         archives=services.archives.names(),
         **services.search.offers()._asdict(),
         can_show_picture=_can_show(request, picture),
-        may_choose=_may_choose(request, links),
     )
 
 
@@ -82,14 +81,6 @@ def _find(request: Request, services: Services, links: Links, count: int) -> tup
             return Faceted(services.search.by_image(picture, links.query), [], None, None), None
     except (UsageError, PermanentError) as error:
         return Faceted(HitPage(items=[]), [], None, None), problem_of(error)
-
-
-def _may_choose(request: Request, links: Links) -> bool:
-    """Return whether this person can give keywords to the hits."""
-    token = request.app.state.tokens.of(request)
-    return links.query.like_region is None and (
-        not request.app.state.tokens.are_set or (token is not None and token.may("write"))
-    )
 
 
 def _can_show(request: Request, picture: str | None) -> bool:
