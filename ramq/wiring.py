@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ramq.addresses import addresses
 from ramq.once import once
 from storage.database import make_engine
 from storage.errors import RamqError, ServiceUnavailableError
@@ -384,18 +385,6 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
             engine.dispose()
             if standby is not None:
                 standby.dispose()
-
-
-@contextmanager
-def addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """Provide the URLs of database and broker during the block: those in the settings, or the embedded ones."""
-    if settings.database_url is not None:
-        yield settings.database_url, settings.broker_url
-        return
-    from ramq.embedded import embedded  # noqa: PLC0415  (not needed if a database is set)
-
-    with embedded(settings.data_dir) as services:
-        yield services.database_url, services.broker_url
 
 
 def _state(check: Any) -> str:

@@ -38,7 +38,6 @@ from workers.datasets.builder import DatasetBuilder
 from workers.datasets.phase import Tools
 from workers.ending import finish_jobs
 from workers.messages import kind_of
-from workers.noting import note_words
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
 from workers.pipeline.metrics import WorkerMetrics
@@ -341,8 +340,7 @@ class Worker:
     def _list(self) -> None:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
             pass
-        self._planner.follow_all()
-        note_words(self._engine, self._stopping.is_set)
+        self._planner.catch_up(self._stopping.is_set)
 
     def _send_wake_ups(self) -> None:
         """Keep as many wake-ups waiting as there are workers to receive them, but no more than there is work."""

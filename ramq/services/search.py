@@ -97,7 +97,7 @@ class SearchClient:
         self._models = models
         self._text_spaces = text_spaces
         self._captions = Captions(search)
-        self.region_warmer = RegionWarmer(engine, lambda: search.regions)
+        self.region_warmer = RegionWarmer(engine, lambda: search.regions, search.keywords)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by the typed text.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_CHANGED = 5_000
 """Images that changed since a moment. Of more, everything is read again."""
 
+FEW = 50_000
+"""Images whose keywords a search reads itself: a quarter of a second."""
+
 MOST_PAIRS = 10_000_000
 """Keywords of images that a process keeps: 12 bytes for each."""
 
@@ -53,6 +56,15 @@ class Pairs:
             np.concatenate([self.ids[is_kept], np.array([one for one, _ in new], dtype=np.int64)]),
             np.concatenate([self.numbers[is_kept], np.array([place for _, place in new], dtype=np.int32)]),
         )
+
+
+def is_large(session: Session, table: str) -> bool:
+    """Return whether reading all keywords of one of ``SOURCES`` takes long, as PostgreSQL estimates its rows."""
+    row = driver_connection(session).execute(
+        "SELECT reltuples FROM pg_class WHERE oid = CAST(%(table)s AS regclass)", {"table": table}
+    )
+    found = row.fetchone()
+    return found is not None and found[0] > FEW
 
 
 def every(session: Session, table: str) -> tuple[Moment, Pairs]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storage.errors import UsageError
 from storage.results import keyword_pairs
 from storage.search.language.writer import filter_text
 from storage.search.views import FileFacet
@@ -33,18 +35,34 @@ class KeptKeywords:
         self._kept: dict[str, tuple[Moment, Pairs]] = {}
         self._spellings: dict[str, str] = {}
         self._lock = Lock()
+        self.needs_warming = False
 
-    def facets(self, session: Session, image_ids: NDArray[np.int64], limit: int) -> list[FileFacet]:
+    def warm(self, session: Session) -> None:
+        """Read what searches need. Nothing is read if there are too many keywords to count."""
+        self.needs_warming = False
+        with suppress(UsageError):
+            for table in keyword_pairs.SOURCES:
+                self._pairs(session, table)
+
+    def facets(
+        self, session: Session, image_ids: NDArray[np.int64], limit: int, *, waits: bool = True
+    ) -> list[FileFacet]:
         """Return the most frequent keywords of images, those in files and those of people together.
 
         Args:
             session: a transaction.
             image_ids: (N,) the images.
             limit: at most so many keywords.
+            waits: read all keywords first, however long that takes. Else, if they are many and not read yet, return
+                none of them, and ``needs_warming``.
 
         Raises:
             UsageError: there are too many keywords to count.
         """
+        cold = [table for table in keyword_pairs.SOURCES if table not in self._kept]
+        if not waits and any(keyword_pairs.is_large(session, table) for table in cold):
+            self.needs_warming = True
+            return []
         sources = [self._pairs(session, table) for table in keyword_pairs.SOURCES]
         if not len(image_ids) or not any(len(pairs.ids) for pairs in sources):
             return []

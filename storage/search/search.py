@@ -150,7 +150,7 @@ class Search:
         with suppress(UsageError):
             facets = self._facets(session, query, match, order.found, hits, limit)
         with suppress(UsageError):
-            files = self._file_facets(session, order.found, hits, MOST_OF_FILES)
+            files = self._file_facets(session, order.found, hits, MOST_OF_FILES, waits=False)
         return Faceted(page, facets, located, files)
 
     def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
@@ -283,13 +283,16 @@ class Search:
         return self._file_facets(session, order.found, chosen_by(order), limit)
 
     def _file_facets(
-        self, session: Session, matching: Selection, hits: NDArray[np.int64] | None, limit: int
+        self,
+        session: Session,
+        matching: Selection,
+        hits: NDArray[np.int64] | None,
+        limit: int,
+        *,
+        waits: bool = True,
     ) -> FileFacets:
         found = matching if hits is None else matching.among(hits)
-        facets = file_facets(session, self._metadata, found, limit)
-        with suppress(UsageError):
-            facets = replace(facets, keywords=self.keywords.facets(session, found.ids(), limit))
-        return facets
+        return file_facets(session, self._metadata, self.keywords, found, limit, waits=waits)
 
     def _region_facets(
         self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None

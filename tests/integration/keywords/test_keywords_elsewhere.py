@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
-from storage.results import metadata, moves
+from storage.results import keyword_pairs, metadata, moves
 from storage.results.metadata import MetadataRow
 from storage.search.views import SearchQuery
 from tests import metadata_archive
@@ -235,3 +236,22 @@ def test_undoing_gives_a_tag_back_as_people_had_left_it(photos: Services) -> Non
     photos.keywords.go_on(photos.keywords.begin_undo(act.id).id)
     assert said() == [[(False, "ann")], [(False, "cid")], [(True, "ann")]]
     assert photos.keywords.words(ids) == {}
+
+
+def test_a_page_does_not_wait_for_many_keywords_and_a_thread_reads_them(
+    told: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyword_pairs, "FEW", -2)  # before it is analysed, a table has -1 rows
+    query = SearchQuery()
+
+    def shown() -> list[str]:
+        files = told.search.page_with_facets(query, 10).files
+        assert files is not None
+        return [each.label for each in files.keywords]
+
+    with told.search.region_warmer.running():
+        deadline = time.monotonic() + 60
+        while not shown():
+            assert time.monotonic() < deadline
+        assert "Dom" in shown()
+    assert "Dom" in [each.label for each in told.search.file_facets(query).keywords]
