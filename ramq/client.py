@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
 from ramq.client_jobs import ONCE
+from ramq.client_keywords import KeywordCalls
 from ramq.client_missing import MissingCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.client_users import UserCalls
@@ -66,7 +67,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(UserCalls, MissingCalls, TeachingCalls):
+class Client(UserCalls, MissingCalls, KeywordCalls, TeachingCalls):
     """A client of one server. Thread-safe.
 
     Args:

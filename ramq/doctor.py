@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from ram_core.spaces import RECOGNISERS, TOWERS
+from ramq.addresses import addresses
 from ramq.broker import broker_client, check_broker
-from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine, server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ramq.addresses import addresses
 from ramq.once import once
 from storage.database import make_engine
 from storage.errors import RamqError, ServiceUnavailableError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ramq.services.images import ImageClient
     from ramq.services.index import IndexClient
     from ramq.services.jobs import JobClient
+    from ramq.services.keywords import KeywordClient
     from ramq.services.metadata import MetadataClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
@@ -268,6 +270,13 @@ class Services:
         return MetadataClient(self.engine)
 
     @once
+    def keywords(self) -> KeywordClient:
+        """Keywords that people give images."""
+        from ramq.services.keywords import KeywordClient  # noqa: PLC0415
+
+        return KeywordClient(self.engine, self._search_of_database, lambda: self.search)
+
+    @once
     def reviews(self) -> ReviewClient:
         """What people say of the decisions in data sets."""
         from ramq.services.reviews import ReviewClient  # noqa: PLC0415
@@ -376,18 +385,6 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
             engine.dispose()
             if standby is not None:
                 standby.dispose()
-
-
-@contextmanager
-def addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """Provide the URLs of database and broker during the block: those in the settings, or the embedded ones."""
-    if settings.database_url is not None:
-        yield settings.database_url, settings.broker_url
-        return
-    from ramq.embedded import embedded  # noqa: PLC0415  (not needed if a database is set)
-
-    with embedded(settings.data_dir) as services:
-        yield services.database_url, services.broker_url
 
 
 def _state(check: Any) -> str:

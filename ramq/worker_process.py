@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ramq.addresses import addresses
 from ramq.broker import broker_client, check_broker
 from ramq.logs import configure_structlog
 from ramq.services.index import make_builder
 from ramq.version import described
-from ramq.wiring import addresses
 from storage import revision
 from storage.database import make_engine
 from storage.errors import UsageError

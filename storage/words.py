@@ -34,6 +34,9 @@ MAX_VECTOR_BYTES = 900_000
 MAX_PLACES_OF_A_WORD = 255
 """PostgreSQL keeps so many."""
 
+MAX_DISTINCT = 5_000
+"""Words of the keywords, the title and the description of one image."""
+
 SHORTEST_MISREAD = 4
 """Letters. Shorter words are too much alike to say that one is another one misread."""
 
@@ -191,6 +194,16 @@ def words_of(lines: Iterable[str]) -> Words:
             known.append(place)
     vector = " ".join(f"{quoted(word)}:{','.join(map(str, at))}" for word, at in places.items() if at)
     return Words(vector or None, frozenset(spaced))
+
+
+@lru_cache(4_096)  # images of a folder share their keywords
+def _distinct_of(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(token.word for token in tokens([text])))
+
+
+def distinct_words(texts: Iterable[str]) -> list[str]:
+    """Return the words of texts, each once, without their places: at most ``MAX_DISTINCT``."""
+    return list(dict.fromkeys(word for each in texts for word in _distinct_of(each)))[:MAX_DISTINCT]
 
 
 def quoted(word: str) -> str:

@@ -340,7 +340,7 @@ class Worker:
     def _list(self) -> None:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
             pass
-        self._planner.follow_all()
+        self._planner.catch_up(self._stopping.is_set)
 
     def _send_wake_ups(self) -> None:
         """Keep as many wake-ups waiting as there are workers to receive them, but no more than there is work."""

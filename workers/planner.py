@@ -27,6 +27,7 @@ from storage.objects.written_keys import as_written
 from storage.results import contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
+from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.recorded import follow, list_for_stage, list_named, list_recorded
@@ -284,6 +285,11 @@ class Planner:
             with unit_of_work(self._engine) as session:
                 is_behind = follow(session, job_id, self._shard_size)
         finish_jobs(self._engine)
+
+    def catch_up(self, is_stopping: Callable[[], bool]) -> None:
+        """Do what was left to be done at leisure: let followers catch up, and note words of older rows."""
+        self.follow_all()
+        note_words(self._engine, is_stopping)
 
     def follow_all(self) -> None:
         """Let every follower catch up, for example one that was begun after the other job."""

@@ -1,7 +1,7 @@
 """Users, their tokens, and what was changed about both; who started a job.
 
 Revision: 0034
-Follows: 0032
+Follows: 0033
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0034"
-down_revision = "0032"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 

@@ -32,7 +32,7 @@ def db_upgrade() -> None:
 
     Example: ramq db upgrade
     """
-    from ramq.wiring import addresses  # noqa: PLC0415
+    from ramq.addresses import addresses  # noqa: PLC0415
     from storage import migrate, revision  # noqa: PLC0415
     from storage.database import make_engine  # noqa: PLC0415
 
@@ -52,7 +52,7 @@ def db_check() -> None:
 
     Example: ramq db check
     """
-    from ramq.wiring import addresses  # noqa: PLC0415
+    from ramq.addresses import addresses  # noqa: PLC0415
     from storage import migrate, revision  # noqa: PLC0415
     from storage.database import make_engine  # noqa: PLC0415
 

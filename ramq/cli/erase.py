@@ -156,6 +156,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
         done.corrections and plural(done.corrections, "correction"),
         plural(done.readings, "text"),
         done.metadata and f"what the files of {plural(done.metadata, 'image')} say",
+        done.keywords and f"the keywords of {plural(done.keywords, 'image')}",
         done.localizations and f"the regions of {plural(done.localizations, 'image')}",
         done.crops and plural(done.crops, "vector of a region", "vectors of regions"),
         done.dataset_items and plural(done.dataset_items, "picture of data sets", "pictures of data sets"),

@@ -25,6 +25,8 @@ def print_images(hits: Sequence[Hit]) -> None:
         "regions": _regions_in,
         "duplicates": _duplicates_of,
         "near copies": _near_of,
+        "keywords": _given,
+        "in the file": _told_by_file,
     }
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
@@ -86,6 +88,16 @@ def _taken(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def _given(hit: Hit) -> str:
+    """Return the keywords that people gave a hit."""
+    return ", ".join(hit.keywords)
+
+
+def _told_by_file(hit: Hit) -> str:
+    """Return the keywords, the title and the description in the file of a hit, if the search found them."""
+    return " / ".join(one.text for one in hit.told if one.source != "person")
 
 
 def opening_lines(view: ImageView) -> Iterator[str]:

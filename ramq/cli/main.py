@@ -30,6 +30,7 @@ COMMANDS = {
     "tag": ("tag",),
     "line": ("line",),
     "region": ("region",),
+    "keyword": ("keyword",),
     "archive": ("archives",),
     "duplicates": ("duplicates",),
     "missing": ("missing",),

@@ -80,7 +80,7 @@ def facets(
         print_json(found)
         return
     groups = ((found.step, found.taken), ("camera", found.cameras), ("archive", found.archives))
-    for name, group in (*groups, ("folder", found.folders)):
+    for name, group in (*groups, ("folder", found.folders), ("keyword", found.keywords)):
         if group:
             print_table((name, "images", "query"), ((each.label, each.count, each.query) for each in group))
     if found.undated:

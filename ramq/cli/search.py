@@ -357,6 +357,8 @@ def show(
     )
     if view.metadata is not None:
         print_metadata(view.metadata)
+    if view.keywords:
+        print_table(("keyword", "who", "when"), ((k.word, k.said_by, k.said_at) for k in view.keywords))
     if view.corrections:
         print_table(
             ("tag", "correction", "who", "when"),

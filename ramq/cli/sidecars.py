@@ -59,7 +59,7 @@ def sidecars(
     ] = False,
     strict: Strict = False,
 ) -> None:
-    """Write the tags and captions of what a search finds as XMP sidecars: beside originals, into a folder or bucket.
+    """Write tags, keywords and captions of what a search finds as XMP sidecars, beside originals or elsewhere.
 
     A sidecar that is there is brought up to date: words of people and of other programs stay, and tags of an earlier
     run that no longer hold go. Originals are never touched.

@@ -30,10 +30,11 @@ def up(
 
     Example: ramq up --data ~/pictures-index
     """
+    from ramq.addresses import addresses  # noqa: PLC0415
     from ramq.stack import workers as running_workers  # noqa: PLC0415
     from ramq.web.security import is_loopback  # noqa: PLC0415
     from ramq.web.server import require_tokens, serve  # noqa: PLC0415
-    from ramq.wiring import addresses, open_services  # noqa: PLC0415
+    from ramq.wiring import open_services  # noqa: PLC0415
 
     settings = settings_for(data_dir=data)
     with (

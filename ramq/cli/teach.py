@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_ends
+from ramq.cli.named_images import image_ids
 from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ram_core.teaching.measures import Measure, Share
     from ramq.services.teach_views import Suggestions, Taught, TeachReport
-    from ramq.wiring import Services
     from storage.results.teachings import TaughtTag
 
 _METHODS = {
@@ -49,7 +48,11 @@ def teach(
     tag: Annotated[str | None, typer.Argument(metavar="[TAG]", help="A new name, or a tag to mend.")] = None,
     yes: Annotated[
         list[str] | None,
-        typer.Option(metavar="IMAGE", help="An image of this kind: number, key or URI; @FILE: one a line. Repeatable."),
+        typer.Option(
+            metavar="IMAGE",
+            help="An image of this kind: number, key or URI; @FILE: one a line; keyword:WORD: all with this "
+            "keyword from people. Repeatable.",
+        ),
     ] = None,
     no: Annotated[list[str] | None, typer.Option(metavar="IMAGE", help="An image that is not. Repeatable.")] = None,
     from_corrections: Annotated[
@@ -100,7 +103,7 @@ def teach(
         if show_taught:
             _tell_taught(ramq.teaching.taught(), as_json=as_json)
             return
-        named = [_ids(ramq, images or (), archive) for images in (yes, no)]
+        named = [image_ids(ramq, images or (), archive) for images in (yes, no)]
         if suggest is not None:
             found = ramq.teaching_by_name.suggest(tag or "", suggest, yes=named[0], no=named[1])
             keys = {} if as_json else {one.image_id: ramq.images.get(one.image_id).key for one in found.images}
@@ -145,20 +148,6 @@ def _refuse_unused(way: str, given: set[str]) -> None:
     for option in ("--wait", "--skip-missing"):
         if option in given and "--apply" not in given:
             raise UsageError(f"{option} is about the jobs that --apply starts; add --apply, or leave it out")
-
-
-def _ids(ramq: Services, given: Sequence[str], archive: str | None) -> list[int]:
-    """Return the images that numbers, keys, URIs and files of these name."""
-    named: list[str] = []
-    for each in given:
-        if not each.startswith("@"):
-            named.append(each)
-            continue
-        try:
-            named += [line.strip() for line in Path(each[1:]).read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{each[1:]} cannot be read as text: {error}") from error
-    return list(dict.fromkeys(ramq.images.find_all(named, archive)))
 
 
 def _tell(report: TeachReport) -> None:

@@ -30,6 +30,10 @@ class WhyOut(FromView):
     )
     tags: list[int] = Field(description="ids of the image's tags that the text names")
     is_read: bool = Field(default=False, description="whether all words of the text stand in the image; see `read`")
+    is_told: bool = Field(
+        default=False,
+        description="whether all words of the text stand in the image's keywords, title and description; see `told`",
+    )
     spaces: list[FoundInOut] = Field(default=[], description="the image's place in each space that ranks it")
     added: list[str] = Field(default=[], description="names of those of `tags` that a person added")
     removed: list[str] = Field(
@@ -45,6 +49,19 @@ class ReadMatchOut(FromView):
     line: LineOut
     spans: list[list[int]] = Field(
         description="begin and end of each matching stretch of the text, in characters from 0"
+    )
+
+
+class ToldOut(FromView):
+    """What is said of an image in words, and that a search found."""
+
+    source: Literal["person", "keyword", "title", "description"] = Field(
+        description="`person`: a keyword that a person gave it; the others are in its file"
+    )
+    text: str
+    spans: list[list[int]] = Field(
+        description="begin and end of each matching stretch of the text, in characters from 0; none for a keyword that "
+        "was asked for as a whole"
     )
 
 
@@ -81,9 +98,9 @@ class HitOut(FromView):
     archive: str
     score: float = Field(
         description="the number by which hits are ranked: cosine similarity, plus a share of the scores of tags that "
-        "the text names, plus 1 if all words of the text stand in the image; by several spaces together, 0 to 1, 1 for "
-        "the first of each; without a text or an image, the mean score of the required tags; with `read:`, half of it "
-        "for the words"
+        "the text names, plus 1 if all words of the text stand in the image or in what is said of it; by several "
+        "spaces together, 0 to 1, 1 for the first of each; without a text or an image, the mean score of the required "
+        "tags; with `read:`, half of it for the words"
     )
     tags: list[TagOut]
     caption: str | None
@@ -110,6 +127,11 @@ class HitOut(FromView):
     truncated: bool = Field(default=False, description="whether the file is cut short, and was read as far as it goes")
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
+    keywords: list[str] = Field(default=[], description="words that people gave the image; they are no tags")
+    told: list[ToldOut] = Field(
+        default=[],
+        description="what matches in these, and in keywords, title and description of the file, at most five",
+    )
     regions: list[RegionMatchOut] = Field(
         default=[], description="the regions in the image of the tags that `count:` and `area:` name"
     )
@@ -207,6 +229,11 @@ class FileFacetsOut(FromView):
     folders: list[FileFacetOut] = Field(
         description="the folders next below what all keys have in common, by name, at most 20; none if there are more "
         "than a thousand"
+    )
+    keywords: list[FileFacetOut] = Field(
+        default=[],
+        description="by keyword, whether it is in their files or a person gave it, most images first, at most 20; "
+        "empty if there are too many to count",
     )
 
 

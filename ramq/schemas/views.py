@@ -128,6 +128,15 @@ class MetadataOut(FromView):
     sidecar: str | None = Field(default=None, description="key of the XMP sidecar that says some of this; null: none")
 
 
+class KeywordOut(FromView):
+    """A keyword that a person gave an image."""
+
+    word: str = Field(description="as it was typed")
+    said_by: str = Field(description="name of the author's token, or `local`")
+    said_at: datetime
+    act_id: int = Field(description="what gave it: `/v1/keywords/acts/{act_id}`, which can be undone")
+
+
 class ImageOut(FromView):
     """Everything that is known about one image. `tags` has every stored score, assigned or not."""
 
@@ -158,6 +167,9 @@ class ImageOut(FromView):
     metadata: MetadataOut | None = Field(description="what the file says; null: it was not read yet")
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
+    )
+    keywords: list[KeywordOut] = Field(
+        default=[], description="words that people gave it; those in the file are in `metadata`"
     )
     near_copies: int = Field(default=1, description="number of images in its group of near copies, likewise")
     truncated: float | None = Field(
@@ -252,6 +264,7 @@ class DeletionOut(FromView):
     crops: int = Field(description="vectors of regions")
     looks: int = Field(description="vectors of images in spaces such as `look`")
     metadata: int = Field(description="what the files of images say of them")
+    keywords: int = Field(description="lists of the keywords that people gave an image")
     dataset_items: int = Field(description="pictures of versions of data sets")
     dataset_labels: int = Field(description="their labels there")
     dataset_reviews: int = Field(description="reviews of these")

@@ -179,6 +179,7 @@ class ErasureClient:
             "crops",
             "looks",
             "metadata",
+            "keywords",
             "dataset_items",
             "dataset_labels",
             "dataset_reviews",

@@ -53,7 +53,7 @@ FOLDERS = ("webdataset", "fiftyone")
 FORMATS = (*TABLES, "coco", LABELS, TASKS, *FOLDERS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
-    "height", "caption_contradicts",
+    "height", "caption_contradicts", "given_keywords",
 )  # fmt: skip
 _OF_FILE = (
     "taken_at", "taken_offset", "camera", "lens", "focal_mm", "exposure_seconds", "f_number", "iso", "latitude",
@@ -239,6 +239,7 @@ def _row(hit: Hit, model: str | None) -> dict[str, Any]:
         "width": hit.width,
         "height": hit.height,
         "caption_contradicts": list(hit.caption_contradicts),
+        "given_keywords": list(hit.keywords),
     }
 
 
@@ -304,6 +305,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("caption_contradicts", pa.list_(pa.string())),
+            ("given_keywords", pa.list_(pa.string())),
             *((name, types.get(name, pa.string())) for name in more),
         ]
     )
@@ -365,6 +367,7 @@ def _images(
             "archive": hit.archive,
             "caption": hit.caption,
             "caption_contradicts": list(hit.caption_contradicts),
+            "given_keywords": list(hit.keywords),
         }
 
 

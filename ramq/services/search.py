@@ -21,7 +21,17 @@ from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.language import wanted_tags
 from storage.search.language.reading import Note
 from storage.search.notes import noting
-from storage.search.views import Completion, Facet, Faceted, FileFacets, HitPage, RegionFacets, SearchQuery, asking
+from storage.search.views import (
+    Completion,
+    Facet,
+    Faceted,
+    FileFacet,
+    FileFacets,
+    HitPage,
+    RegionFacets,
+    SearchQuery,
+    asking,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,7 +97,7 @@ class SearchClient:
         self._models = models
         self._text_spaces = text_spaces
         self._captions = Captions(search)
-        self.region_warmer = RegionWarmer(engine, lambda: search.regions)
+        self.region_warmer = RegionWarmer(engine, lambda: search.regions, search.keywords)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by the typed text.
@@ -150,7 +160,7 @@ class SearchClient:
 
     def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
         """Return a page for display, with captions that fit what people said, and all notes."""
-        notes = query.notes if page.ended is None else (*query.notes, page.ended)
+        notes = (*query.notes, *page.notes, *([] if page.ended is None else [page.ended]))
         return replace(page, items=self._captions.as_corrected(session, page.items), notes=notes)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
@@ -184,6 +194,15 @@ class SearchClient:
         """Return the ids of all hits that ``export`` returns."""
         found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
         return [] if found is None else [ranked.image_id for ranked in found[1]]
+
+    def id_batches(self, query: SearchQuery, size: int) -> Iterator[list[int]]:
+        """Yield the ids of all hits that ``export`` returns, ``size`` at a time.
+
+        They are those of the moment of the call. Memory use does not grow with their number.
+        """
+        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
+        left = iter(()) if found is None else iter(found[1])
+        return iter(lambda: [ranked.image_id for ranked in islice(left, size)], [])
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
         left = iter(found)
@@ -321,6 +340,17 @@ class SearchClient:
         return self._answer(
             query, lambda session, asked: self._search.file_facets(session, asked.query, limit, asked.compared)
         )
+
+    def suggest_keywords(self, typed: str, limit: int = 10) -> list[FileFacet]:
+        """Return keywords of people and of files that begin as a typed text, the most frequent first.
+
+        None if there are too many keywords to look through.
+        """
+        with read_only(self._engine) as session:
+            try:
+                return self._search.keywords.beginning(session, typed, limit)
+            except UsageError:
+                return []
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""

@@ -106,6 +106,7 @@ def _sample(hit: Hit, view: RegionsView | None) -> dict[str, Any]:
         "height": hit.height,
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
+        "given_keywords": list(hit.keywords),
         "tags": [{"name": tag.name, "score": tag.score, "source": tag.source} for tag in hit.tags],
         "regions": None if view is None else [_region(one) for one in view.regions],
     }

@@ -17,6 +17,7 @@ from ram_core.xmp_regions import Regions
 from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects.folder_writes import rewrite
 from storage.objects.source import Source, open_bucket, parse_source, require_writable
+from storage.results.metadata import LEVELS
 from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
@@ -234,14 +235,28 @@ def _name(key: str, naming: Naming) -> str:
     return f"{folder}{slash}{name}{_ENDING}"
 
 
+def _given(keywords: Iterable[str]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return keywords of people as plain ones, and those with levels also as paths. Each level is a plain keyword."""
+    found: list[str] = []
+    hierarchies = []
+    for word in keywords:
+        levels = tuple(level for level in (each.strip() for each in word.split(LEVELS)) if level)
+        found += levels
+        if len(levels) > 1:
+            hierarchies.append(levels)
+    return found, hierarchies
+
+
 def _changing(hit: Hit, regions: Regions | None, *, with_captions: bool) -> Callable[[bytes | None], bytes | None]:
     names = [tag.name for tag in hit.tags]
     is_told = with_captions and hit.captioner not in {COMPOSED, None} and not hit.caption_contradicts
-    words = Words(tuple(names), tuple(paths(names)), hit.caption if is_told else None, regions)
+    given, hierarchies = _given(hit.keywords)
+    every = tuple(dict.fromkeys((*names, *given)))
+    words = Words(every, (*paths(names), *hierarchies), hit.caption if is_told else None, regions)
 
     def change(packet: bytes | None) -> bytes | None:
         has_regions = regions is not None and regions.named
-        if packet is None and not names and not words.description and not has_regions:
+        if packet is None and not every and not words.description and not has_regions:
             return None
         return written(packet, words)
 

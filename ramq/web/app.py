@@ -20,6 +20,7 @@ from ramq.web.api import export as api_export
 from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, missing, readings, regions
 from ramq.web.api import jobs as api_jobs
+from ramq.web.api import keywords as api_keywords
 from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
 from ramq.web.api import teaching as api_teaching
@@ -35,6 +36,7 @@ from ramq.web.pages import duplicates as duplicate_pages
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
+from ramq.web.pages import keywords as keyword_pages
 from ramq.web.pages import missing as missing_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages import reviews as review_pages
@@ -151,13 +153,13 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     )
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
-    learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
+    learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router, api_keywords.router)
     for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning, api_users.router):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
         roles.add(router)
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
-    of_sets = (review_pages, dataset_pages, teaching_pages)
+    of_sets = (review_pages, dataset_pages, teaching_pages, keyword_pages)
     for router in (
         health.router,
         *(page.router for page in (*pages, *of_sets, missing_pages, user_pages, reference, login)),

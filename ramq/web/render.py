@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
 from markupsafe import Markup, escape
@@ -20,7 +21,8 @@ from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.objects.ignoring import REASONS
-from storage.search.language.writer import tag_text
+from storage.search.language.writer import filter_text, tag_text
+from storage.search.views import Told
 from storage.texts import plural
 
 if TYPE_CHECKING:
@@ -77,9 +79,9 @@ def written(text: str, spans: Iterable[tuple[int, int]] = ()) -> Markup:
     return Markup('<bdi dir="auto">{}</bdi>').format(Markup("").join(parts))
 
 
-def excerpt(match: ReadMatch) -> Markup:
+def excerpt(match: ReadMatch | Told) -> Markup:
     """Return a line that a search found as HTML, with its words marked. A long line is cut around the first of them."""
-    text, spans = match.line.text, match.spans
+    text, spans = match.text if isinstance(match, Told) else match.line.text, match.spans
     if len(text) <= EXCERPT:
         return written(text, spans)
     first = max(0, spans[0][0] - EXCERPT // 4)
@@ -172,6 +174,11 @@ def term(name: str) -> str:
     return tag_text(name, is_top=False)
 
 
+def keyword_search(word: str) -> str:
+    """Return the address of the search for the images with a keyword."""
+    return f"/?{urlencode({'q': filter_text('keyword', word)})}"
+
+
 def space_names(spaces: str) -> str:
     """Return the display names of spaces, which are given with commas between them."""
     return " + ".join(_SPACES.get(space, space) for space in spaces.split(","))
@@ -179,7 +186,8 @@ def space_names(spaces: str) -> str:
 
 def why_found(why: Why) -> str:
     """Return in words where each space ranks a hit, and what people said of it."""
-    said = [f"a person added {', '.join(why.added)}"] if why.added else []
+    said = ["its keywords, title or description have the words"] if why.is_told else []
+    said += [f"a person added {', '.join(why.added)}"] if why.added else []
     said += [f"a person removed {', '.join(why.removed)}"] if why.removed else []
     places = (
         f"{space_names(one.space)}: number {one.rank:,}, similarity to {_OF[one.of]} {one.similarity:.2f}"
@@ -226,6 +234,7 @@ class Templates:
             "moment": moment,
             "plural": plural,
             "term": term,
+            "keyword_search": keyword_search,
             "stage": stage,
             "person": named,
             "special_first": special_first,

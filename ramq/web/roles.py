@@ -54,6 +54,9 @@ GET /v1/duplicates/near
 GET /v1/duplicates/near/state
 GET /v1/duplicates/near/export
 GET /v1/missing
+GET /v1/keywords
+GET /v1/keywords/acts
+GET /v1/keywords/acts/{act_id}
 GET /v1/archives
 GET /v1/policies
 GET /v1/index
@@ -88,6 +91,8 @@ GET /archives
 GET /archives/policies
 GET /duplicates
 GET /missing
+GET /keywords
+GET /keywords/acts/{act_id}
 GET /datasets
 GET /datasets/{name}
 GET /datasets/{name}/review
@@ -104,6 +109,16 @@ DELETE /v1/images/{image_id}/text/corrections/{correction_id}
 POST /v1/images/{image_id}/regions/corrections
 DELETE /v1/images/{image_id}/regions/corrections/{correction_id}
 POST /v1/datasets/{name}/review/tags/{tag}
+POST /v1/keywords/acts
+POST /v1/keywords/acts/{act_id}/continue
+POST /v1/keywords/acts/{act_id}/undo
+POST /v1/keywords/rename
+PUT /v1/images/{image_id}/keywords/{word}
+DELETE /v1/images/{image_id}/keywords/{word}
+POST /keywords
+POST /keywords/rename
+POST /keywords/acts/{act_id}/{step}
+POST /images/{image_id}/keywords
 POST /images/{image_id}/tags
 POST /images/{image_id}/text
 POST /images/{image_id}/regions

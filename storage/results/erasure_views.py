@@ -25,6 +25,7 @@ class DeletionReport:
     crops: int
     looks: int
     metadata: int
+    keywords: int
     dataset_items: int
     dataset_labels: int
     dataset_reviews: int

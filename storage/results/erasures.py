@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, metadata, openings, readings, regions, sidecars, teachings
+from storage.results import archives, crops, keywords, looks, metadata, openings, readings, regions, sidecars, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -52,6 +52,8 @@ TABLES = (
     "crop",
     "look",
     "metadata",
+    "keyword",
+    "keyword_said",
     "opening",
     "dataset_item",
     "dataset_label",
@@ -90,6 +92,7 @@ class Erased:
     crops: int
     looks: int
     metadata: int
+    keywords: int
     dataset_items: int
     dataset_labels: int
     dataset_reviews: int
@@ -106,7 +109,7 @@ class DeletionChunk:
 
 
 def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = True) -> Erased:
-    """Erase images: records, vectors, failures, corrections, the text and the regions in them, and the keys.
+    """Erase images: records, vectors, failures, corrections, keywords, the text and the regions in them, and the keys.
 
     The index is told to forget them.
 
@@ -138,7 +141,7 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
-    told = metadata.erase(session, image_ids)
+    told, given = metadata.erase(session, image_ids), keywords.erase(session, image_ids)
     openings.erase(session, image_ids)
     sidecars.erase(session, image_ids)
     teachings.forget(session, image_ids)
@@ -157,6 +160,7 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
         cropped,
         looked,
         told,
+        given,
         in_sets[0],
         in_sets[1],
         in_sets[2],

@@ -11,7 +11,7 @@ from sqlalchemy import select, text, true
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.objects.tar_names import split_member
-from storage.results import copies, corrections, merged, metadata, near_copies, openings, policies
+from storage.results import copies, corrections, keywords, merged, metadata, near_copies, openings, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
@@ -115,6 +115,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         vectors=_vectors(session, image_id),
         metadata=metadata.views(session, [image_id]).get(image_id),
         duplicates=copies.count(session, image_id),
+        keywords=keywords.of_images(session, [image_id]).get(image_id, []),
         near_copies=near_copies.count(session, image_id),
         truncated=opening.share,
         tiles=opening.tiles,

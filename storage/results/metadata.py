@@ -12,7 +12,9 @@ from sqlalchemy import text
 
 from storage.database import driver_connection
 from storage.results import sidecars
+from storage.tables.metadata import WITHOUT_TOKENS
 from storage.texts import fold
+from storage.words import distinct_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,11 +52,12 @@ _COLUMNS = {
     "description": "text",
     "keywords": "text[]",
     "keyword_folds": "text[]",
+    "tokens": "text[]",
     "rating": "smallint",
     "creator": "text",
     "rights": "text",
 }
-_SHOWN = tuple(name for name in _COLUMNS if name not in {"cell", "keyword_folds"})
+_SHOWN = tuple(name for name in _COLUMNS if name not in {"cell", "keyword_folds", "tokens"})
 _OWN = ("version", "camera_id", "lens_id", *_COLUMNS, "own")
 _DEVICES = """
     INSERT INTO device (kind, make, model, label, folded)
@@ -255,9 +258,11 @@ def _of_file(row: RowMapping) -> dict[str, Any]:
 def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
     keywords = list(facts.get("keywords") or ())
     has_place = facts.get("latitude") is not None
+    said = [*keywords, *(facts[name] for name in ("title", "description") if facts.get(name))]
     return {
         "keywords": keywords or None,
         "keyword_folds": folds_of(keywords) or None,
+        "tokens": distinct_words(said) if said else None,
         "cell": cell_of(facts["latitude"], facts["longitude"]) if has_place else None,
     }
 
@@ -272,6 +277,32 @@ def views(session: Session, image_ids: Collection[int]) -> dict[int, MetadataVie
         )
         for row in rows
     }
+
+
+def note_words(session: Session, limit: int) -> int:
+    """Note the words of what files said before words were noted, of at most ``limit`` images. Return of how many."""
+    rows = session.execute(
+        text(
+            f"""SELECT image_id, title, description, keywords FROM metadata WHERE {WITHOUT_TOKENS}
+                ORDER BY image_id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED"""  # noqa: S608  (a constant)
+        ),
+        {"limit": limit},
+    ).all()
+    made = [
+        {
+            "image_id": row.image_id,
+            "tokens": distinct_words([*(row.keywords or ()), *filter(None, (row.title, row.description))]),
+        }
+        for row in rows
+    ]
+    if made:
+        driver_connection(session).execute(
+            """UPDATE metadata SET tokens = noted.tokens, xid = pg_current_xact_id()
+               FROM jsonb_to_recordset(CAST(%(rows)s AS jsonb)) AS noted (image_id bigint, tokens text[])
+               WHERE metadata.image_id = noted.image_id""",
+            {"rows": json.dumps(made)},
+        )
+    return len(made)
 
 
 def devices(session: Session, kind: str, typed: str, limit: int) -> list[str]:

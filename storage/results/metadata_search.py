@@ -43,6 +43,7 @@ _UNKNOWN = "'-infinity'"
 _INFINITE = -(2**63)
 
 _HEAD = HEAD.format(table="metadata")
+_PEOPLE = "keyword"
 _SINCE = """xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot)
     AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)"""
 _COLUMNS = f"""array_send(array_agg(image_id)),
@@ -68,22 +69,24 @@ _DEVICE = "{kind}_id = ANY(ARRAY(SELECT id FROM device WHERE kind = '{kind}' AND
 
 @dataclass(frozen=True, slots=True)
 class Saying:
-    """Images whose files say something. ``condition`` and ``source`` are constants of this module.
+    """Images of which their files, or people, say something. All but ``values`` are constants of this module.
 
     Attributes:
-        condition: on a row of ``metadata``.
+        condition: on a row of ``table``.
         values: of the parameters in both.
-        source: where rows that may meet the condition are found.
+        source: where rows that may meet the condition are found; None: in ``table``.
+        table: ``metadata``, which has what files say, or ``keyword``, which has the keywords that people gave.
     """
 
     condition: str
     values: tuple[tuple[str, object], ...]
-    source: str = "metadata"
+    source: str | None = None
+    table: str = "metadata"
 
     def images(self, session: Session) -> tuple[Moment, NDArray[np.int64]]:
         """Return their ids, ascending."""
-        statement = f"""SELECT {_HEAD},
-            (SELECT array_send(array_agg(image_id)) FROM {self.source} WHERE {self.condition})"""  # noqa: S608
+        statement = f"""SELECT {HEAD.format(table=self.table)}, (SELECT array_send(array_agg(image_id))
+            FROM {self.source or self.table} WHERE {self.condition})"""  # noqa: S608
         row = driver_connection(session).execute(statement, self._values, binary=True).fetchone()
         assert row is not None
         return Moment(*row[:3]), ids_of(row[3])
@@ -92,8 +95,8 @@ class Saying:
         """Return what changed since a moment; None if that is too much, or the table was emptied since."""
         statement = f"""
             WITH changed AS MATERIALIZED (
-                SELECT image_id, {self.condition} AS holds FROM metadata WHERE {_SINCE} LIMIT {MAX_CHANGED + 1})
-            SELECT {_HEAD}, (SELECT array_send(array_agg(image_id)) FROM changed),
+                SELECT image_id, {self.condition} AS holds FROM {self.table} WHERE {_SINCE} LIMIT {MAX_CHANGED + 1})
+            SELECT {HEAD.format(table=self.table)}, (SELECT array_send(array_agg(image_id)) FROM changed),
                 (SELECT array_send(array_agg(image_id)) FROM changed WHERE holds)
         """  # noqa: S608
         values = self._values | {"snapshot": since.snapshot}
@@ -121,9 +124,23 @@ def by_device(kind: str, name: str) -> Saying:
     return Saying(_DEVICE.format(kind=kind), (("name", name),))
 
 
-def with_keyword(folded: str) -> Saying:
-    """Return images with a keyword."""
-    return Saying("keyword_folds @> ARRAY[%(keyword)s::text]", (("keyword", folded),))
+def with_keyword(folded: str) -> tuple[Saying, Saying]:
+    """Return the images with a keyword in their files, and those that people gave it."""
+    values = (("keyword", folded),)
+    return (
+        Saying("keyword_folds @> ARRAY[%(keyword)s::text]", values),
+        Saying("folds @> ARRAY[%(keyword)s::text]", values, table=_PEOPLE),
+    )
+
+
+def with_words(ways: Sequence[tuple[str, ...]]) -> tuple[Saying, Saying]:
+    """Return the images with all words of any of these ways: in their files, and in the keywords that people gave.
+
+    In files: in keywords, titles and descriptions. The words are as ``storage.words`` cuts them.
+    """
+    condition = " OR ".join(f"tokens @> %(way_{number})s::text[]" for number in range(len(ways)))
+    values = tuple((f"way_{number}", way) for number, way in enumerate(ways))
+    return Saying(f"({condition})", values), Saying(f"({condition})", values, table=_PEOPLE)
 
 
 def rated(low: int, high: int) -> Saying:

@@ -16,6 +16,7 @@ from storage.results import (
     archives,
     contents,
     erasures,
+    keywords,
     merged,
     readings,
     region_lists,
@@ -283,6 +284,7 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
             AND NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = pair.kept AND {same})"""  # noqa: S608
         session.execute(text(older), pairs)
         session.execute(text(moved), pairs)
+    _take_keywords(session, pairs)
     was_said: set[int] = set()
     for table in said.ANYWHERE:
         moved = f"""UPDATE {table} SET image_id = pair.kept FROM {_PAIR} WHERE {table}.image_id = pair.fresh
@@ -305,6 +307,14 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
             WHERE {column} && CAST(:fresh AS bigint[])"""  # noqa: S608  (constants)
         session.execute(text(renamed), pairs)
     return was_said
+
+
+def _take_keywords(session: Session, pairs: dict[str, list[int]]) -> None:
+    """Give images the keywords of the new ones too. Each of these was given after the image was last seen."""
+    moved = f"""UPDATE keyword_said AS new SET image_id = pair.kept FROM {_PAIR} WHERE new.image_id = pair.fresh
+        AND NOT EXISTS (SELECT FROM keyword_said AS own WHERE own.image_id = pair.kept
+            AND own.fold = new.fold AND own.act_id = new.act_id) RETURNING pair.kept"""  # noqa: S608  (constants)
+    keywords.settle(session, set(session.scalars(text(moved), pairs)))
 
 
 def name_in_jobs(session: Session, pairs: dict[str, list[int]], job_ids: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from storage.results import (
     archives,
     crops,
+    keywords,
     moves,
     readings,
     region_lists,
@@ -239,6 +240,11 @@ def _move_words(session: Session, timed: dict[str, list[Any]]) -> None:
         moved = f"""UPDATE {table} SET image_id = pair.kept FROM {of_these}
             WHERE {table}.image_id = pair.fresh AND {table}.said_at > pair.changed"""  # noqa: S608  (constants)
         session.execute(text(moved), timed)
+    # Whose act began after that: an act is of one time.
+    given = f"""UPDATE keyword_said SET image_id = pair.kept FROM {of_these}, keyword_act
+        WHERE keyword_said.image_id = pair.fresh AND keyword_act.id = act_id AND keyword_act.said_at > pair.changed"""  # noqa: S608
+    session.execute(text(given), timed)
+    keywords.settle(session, {*timed["kept"], *timed["fresh"]})
     newer = f"""SELECT pair.kept, pair.fresh, item.version_id FROM {of_these}
         JOIN dataset_item AS item ON item.image_id = pair.fresh
         JOIN content ON content.image_id = pair.kept AND content.version = item.version"""  # noqa: S608  (constants)

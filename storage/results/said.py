@@ -13,7 +13,7 @@ IN_DATASETS = ("dataset_item", "dataset_label")
 
 _OF_PEOPLE = "\n    OR ".join(
     f"EXISTS (SELECT FROM {table} AS said WHERE said.image_id = image.id)"
-    for table in (*BY_NAME, *ANYWHERE, "dataset_item")
+    for table in (*BY_NAME, *ANYWHERE, "dataset_item", "keyword_said")
 )
 
 OF_IMAGE = f"""(

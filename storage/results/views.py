@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from storage.results.keywords import KeywordView
     from storage.results.metadata import MetadataView
 
 COMPOSED = "template"
@@ -99,6 +100,8 @@ class ImageView:
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
     removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
+    ``duplicates`` is how many images have the same bytes, this one included. ``keywords`` are the words that people
+    gave it; those in the file are in ``metadata``.
     ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
     group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see
     ``results.openings``.
@@ -128,6 +131,7 @@ class ImageView:
     metadata: MetadataView | None = None
     caption_contradicts: tuple[str, ...] = ()
     duplicates: int = 1
+    keywords: list[KeywordView] = field(default_factory=list)
     near_copies: int = 1
     truncated: float | None = None
     tiles: int | None = None

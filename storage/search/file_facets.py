@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from storage.errors import UsageError
 from storage.index.counting import count_archives, count_folders
 from storage.remembered import remembered
 from storage.results import archives, metadata_search
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from storage.index.selection import Selection
     from storage.results.metadata_search import Columns
+    from storage.search.kept_keywords import KeptKeywords
     from storage.search.kept_metadata import KeptMetadata
 
 MOST_BARS = 200
@@ -29,14 +32,18 @@ _FIRST, _FIRST_MONTH = np.datetime64("0001-01-01T00:00:00", "us"), np.datetime64
 Step = Literal["year", "month", "day"]
 
 
-def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: int) -> FileFacets:
+def file_facets(
+    session: Session, kept: KeptMetadata, keywords: KeptKeywords, found: Selection, limit: int, *, waits: bool
+) -> FileFacets:
     """Count images by what their files say, and by their places.
 
     Args:
         session: a transaction.
         kept: the dates and cameras of images.
+        keywords: their keywords. If these are too many to count, none is counted.
         found: the images.
-        limit: cameras, archives and folders at most, each.
+        limit: cameras, archives, folders and keywords at most, each.
+        waits: whether to wait until keywords that were not read yet are read.
     """
     columns = kept.columns(session)
     places = columns.places(found.ids())
@@ -60,7 +67,10 @@ def file_facets(session: Session, kept: KeptMetadata, found: Selection, limit: i
         if number in uris
     ]
     folders = [FileFacet(folder, count, filter_text("prefix", folder)) for folder, count in count_folders(found, limit)]
-    return FileFacets(step, bars, len(found) - dated, cameras, named[:limit], folders)
+    words: list[FileFacet] = []
+    with suppress(UsageError):
+        words = keywords.facets(session, found.ids(), limit, waits=waits)
+    return FileFacets(step, bars, len(found) - dated, cameras, named[:limit], folders, words)
 
 
 def _bars(columns: Columns, places: NDArray[np.intp]) -> tuple[Step, list[FileFacet]]:

@@ -32,6 +32,8 @@ K = 60
 FUSED_FIRST = 1_000
 """So many images of each order are fused for a page. Each page looks for them again, and more would take longer."""
 
+_NONE = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class InSpace:
@@ -140,14 +142,16 @@ class Fused:
         begin = 0 if after is None else positions.begin(after, self.ids, self.scores, None)
         before = after[0] if after else 0
         shown = self.ids[begin : begin + min(k, max(0, queries.MAX_OFFSET - before))]
-        read = [order.order.read for order in self.orders if isinstance(order.order, ByText)]
-        is_read = np.isin(shown, np.concatenate(read)) if read else np.zeros(len(shown), dtype=np.bool_)
+        texts = [order.order for order in self.orders if isinstance(order.order, ByText)]
+        is_read = np.isin(shown, np.concatenate([_NONE, *(text.read for text in texts)]))
+        is_told = np.isin(shown, np.concatenate([_NONE, *(text.told for text in texts)]))
         images = [
             Ranked(
                 image_id,
                 float(self.scores[row]),
                 positions.position(before + row - begin + 1, float(self.scores[row]), 0, image_id),
                 is_read=bool(is_read[row - begin]),
+                is_told=bool(is_told[row - begin]),
                 spaces=tuple(
                     FoundIn(order.space, order.of, int(place), float(similarity))
                     for order, place, similarity in zip(

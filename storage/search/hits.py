@@ -31,6 +31,7 @@ _HITS = f"""
         (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
         image.key, image.missing_since, archive.uri, image.archive_id,
         ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed,
+        (SELECT words FROM keyword WHERE keyword.image_id = wanted.id) AS keywords,
         {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
         {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
         EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated
@@ -92,6 +93,7 @@ def hits_of(
             height=row.height,
             missing_since=row.missing_since,
             duplicates=max(1, row.duplicates),
+            keywords=tuple(row.keywords or ()),
             near_copies=max(1, row.near_copies),
             truncated=row.truncated,
         )

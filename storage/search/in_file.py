@@ -1,4 +1,4 @@
-"""The filters on what the files of images say, such as ``taken:`` and ``camera:``: see ``FIELDS``."""
+"""The filters on what the files of images say, such as ``taken:`` and ``camera:``, and on keywords: see ``FIELDS``."""
 
 from __future__ import annotations
 
@@ -33,23 +33,27 @@ _STARS = re.compile(r"-?\d", re.ASCII)
 _LEAST_STARS, _MOST_STARS = -1, 5
 
 
-def saying(term: FieldTerm) -> Saying:
-    """Return the images that a filter asks for. Raises ``QuerySyntaxError`` for a value that does not fit."""
+def saying(term: FieldTerm) -> tuple[Saying, ...]:
+    """Return the images that a filter asks for: those of any of these.
+
+    Raises:
+        QuerySyntaxError: the value does not fit.
+    """
     value = term.value.translate(SIGNS).strip()
     match term.name:
         case "taken":
-            return metadata_search.taken(*_when(term, value))
+            return (metadata_search.taken(*_when(term, value)),)
         case "near":
-            return metadata_search.near(*_where(term, value))
+            return (metadata_search.near(*_where(term, value)),)
         case "rating":
-            return metadata_search.rated(*_stars(term, value))
+            return (metadata_search.rated(*_stars(term, value)),)
     named = fold(term.value)
     if not named:
         example = {"camera": 'camera:"NIKON D90"', "lens": "lens:50mm", "keyword": "keyword:vienna"}[term.name]
         raise QuerySyntaxError(term.at, f"{term.name}: needs a name, such as {example}")
-    return (
-        metadata_search.with_keyword(named) if term.name == "keyword" else metadata_search.by_device(term.name, named)
-    )
+    if term.name == "keyword":
+        return metadata_search.with_keyword(named)
+    return (metadata_search.by_device(term.name, named),)
 
 
 def _when(term: FieldTerm, value: str) -> tuple[datetime | None, datetime | None]:

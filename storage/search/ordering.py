@@ -20,6 +20,7 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.ranking import DEFAULT_RELEVANCE
 from storage.search.relevance import Cutoffs
 from storage.search.spoken import Spoken
+from storage.search.told import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,7 +138,8 @@ class Ordering:
             named = np.concatenate([sure.ids, named[others]])
             scores = np.concatenate([sure.scores, scores[others]])
         read = self._with_words(session, view, match, text)
-        return ByText(found, compared.vector, floor, named, scores, mention.is_whole, read, sure, refuted)
+        told = told_of(session, self._kept, view, match, text)
+        return ByText(found, compared.vector, floor, named, scores, mention.is_whole, read, told, sure, refuted)
 
     def _with_words(self, session: Session, view: View, match: Match, text: str) -> NDArray[np.int64]:
         """Return the images that match and in which all words of a text stand: ids, ascending, at most ``MAX_READ``."""

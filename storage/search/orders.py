@@ -54,6 +54,7 @@ class Ranked:
         after: the position after this image, for the next page.
         similarity: the cosine, in an order by a vector.
         is_read: whether it is there because all words of the text stand in it.
+        is_told: likewise, because they stand in its keywords, title and description.
         spaces: the spaces by which it is ranked.
     """
 
@@ -62,6 +63,7 @@ class Ranked:
     after: tuple[int, ...]
     similarity: float | None = None
     is_read: bool = False
+    is_told: bool = False
     spaces: tuple[FoundIn, ...] = ()
 
 
@@ -224,7 +226,8 @@ class ByText:
     their mean score is added. If the text consists only of tags, an image that has all of them matches, however
     dissimilar its vector is. An image in which all words of the text stand matches too, and ``READ_BONUS`` is added to
     its score (in which its cosine then is at least 0), so that such images come first. So does an image that has the
-    tags because a person said so, before those that merely resemble the text.
+    tags because a person said so, before those that merely resemble the text. What stands in keywords, titles and
+    descriptions counts as what stands in the image.
 
     Attributes:
         found: the images that match.
@@ -234,6 +237,7 @@ class ByText:
         named_scores: (N,) the mean scores of these tags, 0 to 1.
         is_whole: whether the text consists only of those tags.
         read: ids, ascending, of the images in which all words of the text stand, at most ``MAX_READ``.
+        told: the same of those in whose keywords, titles and descriptions they stand.
         sure: the images that have the tags because a person said so; they are in ``named`` too.
         refuted: ids, ascending, of the images in ``found`` from which a person removed what the text names. They are
             behind all others; below a floor they are left out. What is read in them counts nevertheless.
@@ -247,6 +251,7 @@ class ByText:
     named_scores: NDArray[np.float64]
     is_whole: bool
     read: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    told: NDArray[np.int64] = field(default_factory=lambda: _NONE)
     sure: Sure | None = None
     refuted: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
@@ -254,8 +259,9 @@ class ByText:
         """Return the next images; see ``positions``."""
         listed, begin = _continued(self, after, k)
         images = _placed(listed, after, begin, k)
-        is_read = np.isin([image.image_id for image in images], self.read).tolist()
-        images = [replace(image, is_read=read) for image, read in zip(images, is_read, strict=True)]
+        ids = [image.image_id for image in images]
+        found = zip(images, np.isin(ids, self.read).tolist(), np.isin(ids, self.told).tolist(), strict=True)
+        images = [replace(image, is_read=read, is_told=told) for image, read, told in found]
         if self.floor == -np.inf:
             return Taken(images, self.found.total)
         if not listed.is_complete:
@@ -281,13 +287,14 @@ class ByText:
         searched = self.found.without(self.refuted) if len(self.refuted) else self.found
         ids, cosines = kept_lists.nearest(searched, self.vector, max(1, count))
         is_all = not len(ids) or len(ids) == searched.total
-        others = np.setdiff1d(np.union1d(self.named, self.read), ids)
+        in_words = np.union1d(self.read, self.told)
+        others = np.setdiff1d(np.union1d(self.named, in_words), ids)
         is_complete = is_all or bool(cosines[-1] < self.floor)
         # All other images are less similar than the last one, and get nothing for tags or words.
         least = -np.inf if is_all else float(cosines[-1])
         ids = np.concatenate([ids, others])
         cosines = np.concatenate([cosines, self.found.cosines(self.vector, others)])
-        is_read = np.isin(ids, self.read)
+        is_read = np.isin(ids, in_words)
         is_hit = (cosines >= self.floor) | is_read
         counted = cosines
         if self.is_whole:

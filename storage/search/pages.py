@@ -11,6 +11,7 @@ from storage.search import query as queries
 from storage.search.cursors import decode_cursor, encode_cursor
 from storage.search.fusion import FUSED_FIRST, Fused, spaces_of
 from storage.search.language.reading import Note
+from storage.search.told import note_of
 from storage.search.views import HitPage
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def page_of(
         taken.below,
         space=",".join(dict.fromkeys(each.space for each in ranking)) or None,
         unranked={each.space: each.unranked for each in ranking if each.unranked},
+        notes=() if (note := note_of(order, query.text)) is None else (note,),
         ended=_ended(order, after, taken) if is_last else None,
     )
 

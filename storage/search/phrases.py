@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_WORDS = 64
 """Words of a phrase."""
 
+MAX_TO_NAME = 12
+"""Words of a text that are looked for in keywords, titles and descriptions. In a longer text they are not all there."""
+
 SHORTEST_PREFIX = 2
 """Letters before a ``*``: with one, a large part of all words would match."""
 
@@ -71,6 +74,11 @@ class Phrase:
     """Words that stand one behind the other, in at least one of some ways."""
 
     ways: tuple[tuple[Step, ...], ...]
+
+    @property
+    def plain_ways(self) -> tuple[tuple[str, ...], ...]:
+        """The words of each way, in any order: without misread words and beginnings."""
+        return tuple(tuple(dict.fromkeys(word for step in way for word in step.words)) for way in self.ways)
 
     @property
     def query(self) -> str:
@@ -134,6 +142,19 @@ def words_of_text(text: str) -> tuple[Phrase, ...]:
     if is_common or len(found) > MAX_WORDS:
         return ()
     return tuple(dict.fromkeys(_phrase([group], is_prefix=False) for group in found))
+
+
+def words_to_name(text: str) -> tuple[Phrase, ...]:
+    """Return the words of a text by which a person may have named a picture, each of them, in any order.
+
+    Words that are in every text are left out. Nothing is returned if there are too many.
+    """
+    found = [phrase for phrase in words_of_text(text) if not _is_common(phrase)]
+    return tuple(found) if len(found) <= MAX_TO_NAME else ()
+
+
+def _is_common(phrase: Phrase) -> bool:
+    return phrase.is_word and all(word in _STOP_WORDS for way in phrase.ways for word in way[0].words)
 
 
 def all_of(phrases: Iterable[Phrase]) -> str:

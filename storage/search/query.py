@@ -17,7 +17,7 @@ from storage.search.counted_regions import groups_of
 from storage.search.having import having
 from storage.search.kept_images import KeptImages
 from storage.search.kept_regions import KeptRegions
-from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_readings, wanted_tags
+from storage.search.language import AllOf, AnyOf, FieldTerm, NotOf, RegionTerm, TagTerm, wanted_fields, wanted_tags
 from storage.search.language.parser import MAX_UNLIKE, Setting
 from storage.search.language.reading import MAX_NOTES, clean
 from storage.search.language.reading import read as language_read
@@ -138,7 +138,7 @@ def resolve(
     if query.where is None:
         return match
     condition = conditions.All((*parts, resolver.condition(query.where)))
-    asked = list(wanted_readings(query.where))
+    asked = list(wanted_fields(query.where, "read"))
     phrases = tuple(resolver.phrase(term) for term in asked)
     exact = condition if phrases else None
     if any(phrase != phrase_of(term.value) for term, phrase in zip(asked, phrases, strict=True)):

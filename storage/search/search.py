@@ -20,6 +20,7 @@ from storage.search.fusion import chosen_by
 from storage.search.having import having
 from storage.search.hits import hits_of, lines_of
 from storage.search.kept_images import KeptImages
+from storage.search.kept_keywords import KeptKeywords
 from storage.search.kept_metadata import KeptMetadata
 from storage.search.kept_regions import FEW, KeptRegions
 from storage.search.like_region import LikeRegion
@@ -30,6 +31,7 @@ from storage.search.phrases import all_of, words_of_text
 from storage.search.region_facets import by_rules, region_facets
 from storage.search.special_tags import most_special
 from storage.search.text_in_pictures import TextInPictures
+from storage.search.told import with_told
 from storage.search.views import (
     Completion,
     Facet,
@@ -85,6 +87,7 @@ class Search:
         self._kept = KeptImages()
         self._ordering = Ordering(index, self._kept)
         self._metadata = KeptMetadata()
+        self.keywords = KeptKeywords()
         self.regions = KeptRegions()
 
     def vocabulary(self, session: Session, vocabulary_id: int) -> Names:
@@ -147,7 +150,7 @@ class Search:
         with suppress(UsageError):
             facets = self._facets(session, query, match, order.found, hits, limit)
         with suppress(UsageError):
-            files = self._file_facets(session, order.found, hits, MOST_OF_FILES)
+            files = self._file_facets(session, order.found, hits, MOST_OF_FILES, waits=False)
         return Faceted(page, facets, located, files)
 
     def _page_of(self, session: Session, query: SearchQuery, match: Match, order: Order) -> HitPage:
@@ -199,8 +202,10 @@ class Search:
         if regions := regions_of(session, query.where, match.names, list(scores)):
             hits = [replace(hit, regions=regions.get(hit.image_id, [])) for hit in hits]
         if query.sort is not None:
-            told = metadata.views(session, list(scores))
-            hits = [replace(h, taken_at=told[h.image_id].taken_at) if h.image_id in told else h for h in hits]
+            files = metadata.views(session, list(scores))
+            hits = [replace(h, taken_at=files[h.image_id].taken_at) if h.image_id in files else h for h in hits]
+        if told := with_told(session, query, images, hits):
+            hits = [replace(hit, told=told.get(hit.image_id, ())) for hit in hits]
         ranked = {image.image_id: image for image in images if image.spaces}
         if not ranked:
             return hits
@@ -278,9 +283,16 @@ class Search:
         return self._file_facets(session, order.found, chosen_by(order), limit)
 
     def _file_facets(
-        self, session: Session, matching: Selection, hits: NDArray[np.int64] | None, limit: int
+        self,
+        session: Session,
+        matching: Selection,
+        hits: NDArray[np.int64] | None,
+        limit: int,
+        *,
+        waits: bool = True,
     ) -> FileFacets:
-        return file_facets(session, self._metadata, matching if hits is None else matching.among(hits), limit)
+        found = matching if hits is None else matching.among(hits)
+        return file_facets(session, self._metadata, self.keywords, found, limit, waits=waits)
 
     def _region_facets(
         self, session: Session, query: SearchQuery, match: Match, matching: Selection, hits: NDArray[np.int64] | None

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.results import generations, read_words, readings
+from storage.results.moments import union
 from storage.results.reading_search import Having
 from storage.search.counted_regions import CountedRegions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -54,9 +57,9 @@ class TextInPictures:
         """Whether nothing was read yet."""
         return self.generation_id is None or not readings.is_any(self._session, self.generation_id)
 
-    def saying(self, asked: Saying) -> NDArray[np.int64]:
-        """Return the ids, ascending, of the images whose files say something."""
-        return self._kept.matching(self._session, asked)
+    def saying(self, asked: Iterable[Saying]) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images of which any of this is said, by their files or by people."""
+        return union([self._kept.matching(self._session, each) for each in asked])
 
     def having(self, phrase: Phrase) -> NDArray[np.int64]:
         """Return the ids, ascending, of the images in which a phrase stands."""

@@ -46,6 +46,7 @@ class Why:
         similarity: the cosine with the text, in the first space that compares it; None if none ranks the image by it.
         tags: the tags of the image that the text names.
         is_read: whether all words of the text stand in the image; ``Hit.read`` says in which lines.
+        is_told: whether all words of the text stand in its keywords, title and description; ``Hit.told`` says where.
         spaces: the image's place in each space.
         added: the names of those of ``tags`` that a person added.
         removed: names of the tags that the text names and that a person removed, if the image has nothing else of what
@@ -58,6 +59,23 @@ class Why:
     spaces: tuple[FoundIn, ...] = ()
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of an image in words, and that a search found.
+
+    Attributes:
+        source: ``person``: a keyword that a person gave it. ``keyword``, ``title`` and ``description``: in its file.
+        text: the keyword, the title or the description.
+        spans: where in ``text`` the words stand that were looked for, as ``ReadMatch.spans``; a keyword that was asked
+            for as a whole has none.
+    """
+
+    source: Literal["person", "keyword", "title", "description"]
+    text: str
+    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +143,9 @@ class Hit:
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
     the cosine similarity of the two regions, and an image may be there several times. ``taken_at`` is the date in the
-    file, in a search that is ordered by it; ``score`` is then 0.
+    file, in a search that is ordered by it; ``score`` is then 0. ``keywords`` are the words that people gave the image,
+    and ``told`` is what the search found in these, and in the keywords, the title and the description of its file; at
+    most five.
     """
 
     image_id: int
@@ -151,6 +171,8 @@ class Hit:
     regions: list[RegionMatch] = field(default_factory=list)
     region: HitRegion | None = None
     taken_at: datetime | None = None
+    keywords: tuple[str, ...] = ()
+    told: tuple[Told, ...] = ()
 
     @property
     def missing(self) -> bool:
@@ -263,6 +285,8 @@ class FileFacets:
         archives: by archive, most images first; empty if a remote index cannot tell.
         folders: by the folder next below what all their keys have in common, in the order of their names; empty if
             there are more than a thousand, or if a remote index cannot tell.
+        keywords: by keyword, whether it is in their files or a person gave it, most images first; empty if there are
+            too many to count.
     """
 
     step: Literal["year", "month", "day"]
@@ -271,6 +295,7 @@ class FileFacets:
     cameras: list[FileFacet]
     archives: list[FileFacet]
     folders: list[FileFacet]
+    keywords: list[FileFacet] = field(default_factory=list)
 
 
 class Faceted(NamedTuple):

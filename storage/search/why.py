@@ -31,6 +31,7 @@ def why_found(ranked: Ranked, hit: Hit, terms: tuple[tuple[int, ...], ...], name
         similarity=next((each.similarity for each in ranked.spaces if each.of == "text"), None),
         tags=[tag.id for tag in hit.tags if tag.id in named or tag.id in added],
         is_read=ranked.is_read,
+        is_told=ranked.is_told,
         spaces=ranked.spaces,
         added=list(added.values()),
         removed=list(dict.fromkeys(names.names[i] for i in lost if names.names[i].lower() in hit.removed)),

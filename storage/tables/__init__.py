@@ -26,6 +26,10 @@ from storage.tables.datasets import DatasetVersion as DatasetVersion
 from storage.tables.generation import Generation as Generation
 from storage.tables.generation import Tag as Tag
 from storage.tables.generation import Vocabulary as Vocabulary
+from storage.tables.keywords import Keyword as Keyword
+from storage.tables.keywords import KeywordAct as KeywordAct
+from storage.tables.keywords import KeywordPart as KeywordPart
+from storage.tables.keywords import KeywordSaid as KeywordSaid
 from storage.tables.ledger import Archive as Archive
 from storage.tables.ledger import Content as Content
 from storage.tables.ledger import Failure as Failure

@@ -24,6 +24,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from storage.tables.base import XID8, Base
 from storage.tables.ledger import Archive, Image
 
+WITHOUT_TOKENS = "tokens IS NULL AND (title IS NOT NULL OR description IS NOT NULL OR keywords IS NOT NULL)"
+"""Rows of ``metadata`` whose words were not noted yet."""
+
 
 class Device(Base):
     """A camera or a lens. Images have its number, since they share few of them.
@@ -53,7 +56,9 @@ class Metadata(Base):
     ``job_id`` the job that read them. ``taken_at`` is the local time of the camera, and ``taken_offset`` the minutes
     by which that is ahead of UTC, if the file tells. ``cell`` is a square of latitude and longitude
     (``results.metadata.cell_of``). ``keyword_folds`` are the keywords as search compares them, also each level of a
-    hierarchy. ``xid`` is the transaction that last changed the row.
+    hierarchy. ``tokens`` are the single words of title, description and keywords, which a text finds; NULL: the row is
+    of a version of ramq that did not note them (``results.metadata_words``), or there is no word. ``xid`` is the
+    transaction that last changed the row.
     """
 
     __tablename__ = "metadata"
@@ -69,6 +74,13 @@ class Metadata(Base):
             postgresql_using="gin",
             postgresql_where=text("keyword_folds IS NOT NULL"),
         ),
+        Index(
+            "ix_metadata_tokens",
+            "tokens",
+            postgresql_using="gin",
+            postgresql_where=text("tokens IS NOT NULL"),
+        ),
+        Index("ix_metadata_without_tokens", "image_id", postgresql_where=text(WITHOUT_TOKENS)),
         Index("ix_metadata_xid", "xid"),
     )
 
@@ -91,6 +103,7 @@ class Metadata(Base):
     description: Mapped[str | None]
     keywords: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     keyword_folds: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    tokens: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     rating: Mapped[int | None] = mapped_column(SmallInteger)
     creator: Mapped[str | None]
     rights: Mapped[str | None]

@@ -43,6 +43,9 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/?q=keyword:wedding#give-keywords",
+    "/keywords",
+    "/keywords/acts/1",
     "/missing",
     "/duplicates?kind=near",
     "/generations",
@@ -98,6 +101,7 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     ]
     add_version(services, "pets", decided)
     services.reviews.say("pets", CAT, [services.images.find("rocket.jpg")], is_right=True)
+    services.keywords.go_on(services.keywords.begin([image], add=["wedding", "espresso"]).id)
     yes = "&".join(f"yes={hit.image_id}" for hit in services.search.page(SearchQuery(limit=5)).items)
     width, height = SIZES[size]
     context = browser.new_context(
@@ -113,6 +117,9 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
         if "{yes}" in screen:
             expect(page.locator(".advice")).to_be_visible()
             expect(page.locator(".to-label").first).to_be_visible()
+        if screen.endswith("#give-keywords"):
+            page.locator("#give-keywords summary").press("Enter")
+            expect(page.get_by_role("checkbox", name="Choose coffee.png")).to_be_visible()
         if screen.endswith("#draw"):
             page.locator("#draw summary").press("Enter")
             page.get_by_role("application").press("ArrowDown")

@@ -24,7 +24,7 @@ FIELDS = {
     "camera": "the camera, as the file says",
     "lens": "the lens, as the file says",
     "near": "where it was taken: near:48.2,16.4,5km",
-    "keyword": "a keyword in the file: keyword:vienna",
+    "keyword": "a keyword, from a person or in the file: keyword:vienna",
     "rating": "stars in the file: rating:>=3",
     "after": "modified on this day or later: after:2024-01-31",
     "before": "modified before this day: before:2024-01-31",
@@ -71,6 +71,8 @@ def completions(services: Services, text: str, at: int, limit: int) -> list[Opti
         return list(_archives(services, written))[:limit]
     if written.field in {"camera", "lens"}:
         return list(_devices(services, written, limit))
+    if written.field == "keyword":
+        return list(_keywords(services, written, limit))
     if written.field not in {None, "tag", "score", "count", "area"}:
         return []
     named = [Option(f"{name}:", FIELDS[name], None, written.with_field(name)) for name in written.fields]
@@ -96,6 +98,11 @@ def _devices(services: Services, written: Partial, limit: int) -> Iterator[Optio
     assert written.field is not None
     for label in services.metadata.devices(written.field, written.phrases[-1][1], limit):
         yield Option(label, None, None, written.with_filter(written.field, label))
+
+
+def _keywords(services: Services, written: Partial, limit: int) -> Iterator[Option]:
+    for each in services.search.suggest_keywords(written.phrases[-1][1], limit):
+        yield Option(each.label, None, each.count, written.with_filter("keyword", each.label))
 
 
 def _tags(services: Services, written: Partial, limit: int) -> list[Option]:

@@ -68,7 +68,7 @@ def show_image(request: Request, services: ServicesDep, image_id: Id, q: str = "
     ``q`` is the search that found it. Lines of text and regions that match it are marked. ``space`` is what similar
     images are found by.
     """
-    return _screen(request, services, image_id, q=q, space=space)
+    return show_screen(request, services, image_id, q=q, space=space)
 
 
 @router.post("/{image_id}/tags")
@@ -91,7 +91,7 @@ def correct_tag(
     except NotFoundError:
         raise
     except UsageError as error:
-        return _screen(request, services, image_id, refusal=error)
+        return show_screen(request, services, image_id, refusal=error)
     return RedirectResponse(f"/images/{image_id}", status_code=303)
 
 
@@ -112,7 +112,7 @@ def correct_line(
     except NotFoundError:
         raise
     except UsageError as error:
-        return _screen(request, services, image_id, line_refusal=error)
+        return show_screen(request, services, image_id, line_refusal=error)
     # People who correct a page go on with the next line.
     return RedirectResponse(f"/images/{image_id}#{f'line-{said.line}' if said.line else 'text'}", status_code=303)
 
@@ -140,11 +140,13 @@ def correct_region(
     except NotFoundError:
         raise
     except UsageError as error:
-        return _screen(request, services, image_id, region_refusal=error, drawn=said if said.say == "draw" else None)
+        return show_screen(
+            request, services, image_id, region_refusal=error, drawn=said if said.say == "draw" else None
+        )
     return RedirectResponse(f"/images/{image_id}#{place}", status_code=303)
 
 
-def _screen(  # noqa: PLR0913  (an error for each form)
+def show_screen(  # noqa: PLR0913  (an error for each form)
     request: Request,
     services: Services,
     image_id: int,
@@ -152,16 +154,20 @@ def _screen(  # noqa: PLR0913  (an error for each form)
     refusal: UsageError | None = None,
     line_refusal: UsageError | None = None,
     region_refusal: UsageError | None = None,
+    keyword_refusal: UsageError | None = None,
     drawn: SaidOfRegion | None = None,
     q: str = "",
     space: str = "",
 ) -> HTMLResponse:
+    """Return the page of an image, with what was refused."""
     image = services.images.get(image_id)
     reading = services.readings.find(image_id)
     regions = services.regions.find(image_id)
     slots, placed = marks([] if regions is None else regions.regions)
     found = _found(services, q, image_id) if q else Found({}, set())
-    is_refused = refusal is not None or line_refusal is not None or region_refusal is not None
+    is_refused = any((refusal, line_refusal, region_refusal, keyword_refusal))
+    has = {tag.name.lower() for tag in image.tags if tag.is_assigned}
+    named = services.keywords.tags_named([one.word for one in image.keywords])
     return templates_of(request).show(
         request,
         "image.html",
@@ -195,6 +201,8 @@ def _screen(  # noqa: PLR0913  (an error for each form)
         problem=None if refusal is None else problem_of(refusal),
         line_problem=None if line_refusal is None else problem_of(line_refusal),
         region_problem=None if region_refusal is None else problem_of(region_refusal),
+        keyword_problem=None if keyword_refusal is None else problem_of(keyword_refusal),
+        tags_named=[one for one in named if one.tag.lower() not in has],
     )
 
 

@@ -150,6 +150,11 @@ class Links:
             for piece in pieces(parsed)
         ]
 
+    @property
+    def search(self) -> str:
+        """The parameters of the search, without its page."""
+        return query_string(replace(self.query, cursor=None))
+
     @cached_property
     def q(self) -> str:
         """The text in the search box, as the language writes it."""

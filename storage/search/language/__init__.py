@@ -19,7 +19,7 @@ from storage.search.language.tree import (
     any_of,
     not_of,
     pointer,
-    wanted_readings,
+    wanted_fields,
     wanted_regions,
     wanted_tags,
 )
@@ -43,7 +43,7 @@ __all__ = [
     "parse",
     "pieces",
     "pointer",
-    "wanted_readings",
+    "wanted_fields",
     "wanted_regions",
     "wanted_tags",
 ]

@@ -144,14 +144,14 @@ def wanted_tags(where: Expression | None) -> Iterator[TagTerm]:
             yield from wanted_tags(part)
 
 
-def wanted_readings(where: Expression | None) -> Iterator[FieldTerm]:
-    """Yield the ``read:`` terms that images may be found for: those not under a NOT, in the order of the text."""
+def wanted_fields(where: Expression | None, name: FieldName) -> Iterator[FieldTerm]:
+    """Yield the terms of a filter that images may be found for: those not under a NOT, in the order of the text."""
     if isinstance(where, FieldTerm):
-        if where.name == "read":
+        if where.name == name:
             yield where
     elif isinstance(where, AllOf | AnyOf):
         for part in where.parts:
-            yield from wanted_readings(part)
+            yield from wanted_fields(part, name)
 
 
 def wanted_regions(where: Expression | None) -> Iterator[RegionTerm]:
