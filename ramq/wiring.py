@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from ramq.once import once
 from storage.database import make_engine
 from storage.errors import RamqError, ServiceUnavailableError
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
@@ -39,30 +40,10 @@ if TYPE_CHECKING:
     from ramq.services.training_data import TrainingDataClient
     from ramq.services.trainings import Trainings
     from ramq.services.vocabularies import VocabularyClient
+    from ramq.services.watches import WatchClient
     from ramq.settings import Settings
     from storage.results.naming import Hierarchy
     from storage.search.search import Search
-
-Made = TypeVar("Made")
-
-
-class _Once(Generic[Made]):
-    """The descriptor that ``once`` returns."""
-
-    def __init__(self, make: Callable[[Any], Made]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
-
-    def __get__(self, services: Any, _owner: type) -> Made:
-        with services._lock:  # noqa: SLF001  (this descriptor is a part of that class)
-            if self._make.__name__ not in services._made:  # noqa: SLF001
-                services._made[self._make.__name__] = self._make(services)  # noqa: SLF001
-            return services._made[self._make.__name__]  # type: ignore[no-any-return]  # noqa: SLF001
-
-
-def once(make: Callable[[Any], Made]) -> _Once[Made]:
-    """Create a part of the services at its first use, from any thread, and keep it."""
-    return _Once(make)
 
 
 class Services:
@@ -113,6 +94,13 @@ class Services:
                 models_dir=self.settings.models_path,
             ),
         )
+
+    @once
+    def watches(self) -> WatchClient:
+        """Archives that are watched."""
+        from ramq.services.watches import WatchClient  # noqa: PLC0415
+
+        return WatchClient(self.engine, self.jobs)
 
     @once
     def stages(self) -> StageClient:

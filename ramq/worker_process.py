@@ -88,6 +88,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 queues=queues,
                 metrics_address=settings.metrics_address,
                 webhook=_webhook(settings),
+                archive_allow=settings.archive_allow,
             )
         )
         engine.dispose()

@@ -5,6 +5,7 @@
 * wake-ups: wakes workers when the ledger has work. Any worker does it for all, one worker at a time.
 * index: publishes new vectors, one worker at a time.
 * self-starter: starts work without a wake-up if there is work and none arrived (Redis is full, read-only or down).
+* watches: begins the jobs of watched archives, and receives events about them.
 * webhook: reports ended jobs, if a webhook is set.
 """
 
@@ -42,6 +43,8 @@ from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
+from workers.watching.receiving import Receiving
+from workers.watching.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +69,8 @@ WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
 DATASETS_SECONDS = 1.0
 WEBHOOK_SECONDS = 1.0
+WATCHES_SECONDS = 1.0
+MOST_WATCHES_SECONDS = 4.0  # each worker renews the leases of the watches that it holds
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
 """Age at which a store is opened again. This picks up new credentials if the current ones do not renew themselves."""
@@ -88,6 +93,7 @@ class Worker:
         shard_size: images per shard when listing.
         s3: how to reach buckets.
         webhook: receives the reports of ended jobs; None: none are sent.
+        archive_allow: roots that watches may read; empty: all.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -101,6 +107,7 @@ class Worker:
         shard_size: int,
         s3: S3Options,
         webhook: Webhook | None = None,
+        archive_allow: tuple[str, ...] = (),
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -119,6 +126,8 @@ class Worker:
         self._webhook = webhook
         self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
+        self._schedule = Schedule(engine, archive_allow)
+        self._receiving = Receiving(engine, self.id)
         self._stopping = threading.Event()
         self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None
@@ -148,6 +157,7 @@ class Worker:
             ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
             ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
             ("datasets", self._build_datasets, lambda: DATASETS_SECONDS * self._listening),
+            ("watches", self._watch, lambda: min(WATCHES_SECONDS * self._listening, MOST_WATCHES_SECONDS)),
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
@@ -184,6 +194,7 @@ class Worker:
         for thread in self._threads:
             thread.join(timeout=10)
         try:
+            self._receiving.stop()
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
@@ -357,6 +368,10 @@ class Worker:
     def _report_ended(self) -> None:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
             pass
+
+    def _watch(self) -> None:
+        self._schedule.step()
+        self._receiving.step()
 
     def _build_datasets(self) -> None:
         while self._datasets.step(self._stopping.is_set):

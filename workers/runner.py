@@ -52,6 +52,7 @@ class WorkerParts:
     queues: tuple[str, ...] | None
     metrics_address: str | None
     webhook: Webhook | None
+    archive_allow: tuple[str, ...] = ()
 
 
 def run(parts: WorkerParts) -> None:
@@ -72,6 +73,7 @@ def run(parts: WorkerParts) -> None:
         shard_size=parts.shard_size,
         s3=parts.s3,
         webhook=parts.webhook,
+        archive_allow=parts.archive_allow,
     )
     register(app, worker)
     if parts.metrics_address is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ramq.services import stage_models
-from ramq.services.jobs import features_of
+from ramq.services.job_wishes import features_of
 from storage.database import unit_of_work
 from storage.datasets import generated, tasks, versions
 from storage.errors import UsageError

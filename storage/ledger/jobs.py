@@ -46,11 +46,14 @@ def create(  # noqa: PLR0913  (a job's columns)
     query: str | None = None,
     options: Mapping[str, Any] | None = None,
     selection: Selection = EVERYTHING,
+    watch_id: int | None = None,
+    of_keys: bool = False,
 ) -> int:
     """Add a job that is not listed yet. Return its id.
 
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
-    that JSON can say. ``selection`` is for jobs that list their source.
+    that JSON can say. ``selection`` is for jobs that list their source. ``of_keys``: it lists only the keys that
+    ``named_keys`` has for it.
     """
     job = Job(
         archive_id=archive.id,
@@ -70,6 +73,8 @@ def create(  # noqa: PLR0913  (a job's columns)
         include=list(selection.include),
         exclude=list(selection.exclude),
         has_defaults=selection.has_defaults,
+        watch_id=watch_id,
+        of_keys=of_keys,
     )
     session.add(job)
     session.flush()
@@ -109,8 +114,10 @@ _HAS_NO_WORK = """
     state = 'running' AND listed_all_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
 """
+# Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
 _MAY_HAVE_MOVES = """(
-    NOT looked_for_moves AND EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0)
+    NOT looked_for_moves AND EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
+                                     AND (NOT job.of_keys OR archive.missing < 10000))
 )"""
 
 
@@ -253,14 +260,32 @@ def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
     return {row.id: row.state for row in rows}
 
 
-def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
-    """Return jobs, newest first. ``before`` is the last id of the previous page."""
+# The newest job of a watch stands for the earlier ones that have nothing to tell.
+_IS_FOLDED = """
+    job.watch_id IS NOT NULL AND job.state = 'done' AND job.failed = 0
+    AND EXISTS (SELECT FROM job AS later WHERE later.watch_id = job.watch_id AND later.id > job.id
+                AND later.stage = job.stage)
+"""
+
+
+def views(
+    session: Session, *, limit: int, before: int | None, watch_id: int | None = None, is_folded: bool = False
+) -> Page[JobView]:
+    """Return jobs, newest first.
+
+    Args:
+        session: a transaction.
+        limit: how many.
+        before: the last id of the previous page.
+        watch_id: only the jobs of this watch.
+        is_folded: leave out jobs of watches that are done, without failures, and followed by another one.
+    """
+    conditions = ["(CAST(:before AS bigint) IS NULL OR job.id < :before)"]
+    conditions += ["job.watch_id = :watch_id"] if watch_id is not None else []
+    conditions += [f"NOT ({_IS_FOLDED})"] if is_folded else []
     rows = session.execute(
-        text(
-            f"""{_COUNTERS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
-            ORDER BY job.id DESC LIMIT :limit"""
-        ),
-        {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
+        text(f"{_COUNTERS} WHERE {' AND '.join(conditions)} ORDER BY job.id DESC LIMIT :limit"),
+        {"before": before, "limit": limit + 1, "watch_id": watch_id, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
     shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
     return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
@@ -346,4 +371,6 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         active_seconds=row.active_seconds,
         webhook=webhook_deliveries.described(row),
         failures_by_class=failures_by_class,
+        watch=row.watch_id,
+        of_keys=row.of_keys,
     )

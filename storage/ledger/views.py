@@ -46,6 +46,8 @@ class JobView:
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
         webhook: state of the webhook delivery about its end; None if there is none.
+        watch: the watch that began it; None: somebody enqueued it.
+        of_keys: it looks only at keys that events named.
     """
 
     id: int
@@ -89,6 +91,8 @@ class JobView:
     exclude: list[str] = field(default_factory=list)
     defaults: bool = False
     failures_by_class: dict[str, int] = field(default_factory=dict)
+    watch: int | None = None
+    of_keys: bool = False
 
     @property
     def is_over(self) -> bool:

@@ -44,7 +44,7 @@ from storage.objects.s3_errors import Refusals, first_line
 from storage.objects.s3_listing import BAD_NAME, BucketLister, info_of, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
@@ -202,10 +202,14 @@ class S3Store:
         if ignoring is None:
             yield from pages
             return
-        for folder in ignoring.above():
-            self._read_rules(ignoring, folder)
+        self.read_rules(ignoring, ())
         for page in pages:
             yield marked(page, ignoring)
+
+    def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:  # noqa: ARG002  (only a folder's depend on them)
+        """Give ``ignoring`` the files in the listed folder and above it; see ``ObjectStore.read_rules``."""
+        for folder in ignoring.above():
+            self._read_rules(ignoring, folder)
 
     def _read_rules(self, ignoring: Ignoring, folder: str) -> None:
         """Give a file ``.ramqignore``, if there is one, to ``ignoring``."""
