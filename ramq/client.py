@@ -26,6 +26,7 @@ from urllib3.util import Retry, Timeout
 from ramq.client_duplicates import DuplicateCalls
 from ramq.client_jobs import ONCE, JobCalls
 from ramq.client_teaching import TeachingCalls
+from ramq.client_watches import WatchCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
@@ -63,7 +64,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, DuplicateCalls, TeachingCalls):
+class Client(JobCalls, DuplicateCalls, TeachingCalls, WatchCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -131,14 +131,18 @@ def follow_started(
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     before: Annotated[int | None, typer.Option(help="Only jobs older than this one.", min=1, max=2**63 - 1)] = None,
+    watch: Annotated[int | None, typer.Option(help="Only the jobs of this watch.", min=1, max=2**63 - 1)] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also jobs of watches that ended well and are not the newest one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first. Of the jobs of a watch that ended well, only the newest one is shown.
 
     Example: ramq jobs --limit 5
     """
     with services() as ramq:
-        page = ramq.jobs.list(limit=limit, before=before)
+        page = ramq.jobs.list(limit=limit, before=before, watch=watch, fold=watch is None and not every)
     if as_json:
         print_json(page)
         return
@@ -313,6 +317,8 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:
         lines.append(f"  together with job {view.with_job}")
+    if view.watch is not None:
+        lines.append(f"  of watch {view.watch}{', on keys that events named' if view.of_keys else ''}")
     if view.followers:
         lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
     lines.append(

@@ -23,6 +23,7 @@ from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
 from ramq.web.api import teaching as api_teaching
 from ramq.web.api import training as api_training
+from ramq.web.api import watches as api_watches
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
@@ -145,8 +146,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
     app.state.is_stopping = is_stopping
+    app.state.limit = limit
     install_problem_handlers(app, templates.show_problem)
-    jobs = (api_jobs.router, api_jobs.workers_router)
+    jobs = (api_jobs.router, api_jobs.workers_router, api_watches.router)
     of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)

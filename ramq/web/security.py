@@ -11,6 +11,7 @@ The rules:
 4. The rate limit applies to each token, and to each address for requests without a token.
 5. A request that changes something must come from our own site, unless it carries a bearer token.
 6. Request bodies are limited in size, whether their length is declared or not.
+7. Stores that send events of a watch know the watch's secret instead of a token, and may do nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from ramq.web.tokens import SAFE_METHODS, UPLOAD_PATHS, bearer_token, scope_needed
+from ramq.web.tokens import EVENTS_PATH, SAFE_METHODS, UPLOAD_PATHS, bearer_token, scope_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,13 +129,13 @@ class Gate:
 
     def _is_open(self, connection: HTTPConnection) -> bool:
         path = connection.url.path
-        if not self._tokens.are_set or path in OPEN_PATHS or path.startswith("/static/"):
+        if not self._tokens.are_set or path in OPEN_PATHS or path.startswith("/static/") or _brings_events(connection):
             return True
         return self._tokens.of(connection) is not None
 
     def _check_rate(self, connection: HTTPConnection) -> None:
         path = connection.url.path
-        if path in UNLIMITED_PATHS or path.startswith("/static/"):
+        if path in UNLIMITED_PATHS or path.startswith("/static/") or _brings_events(connection):
             return
         token = self._tokens.of(connection)
         # Requests without a valid token are limited by address, which also slows down guessing tokens.
@@ -164,6 +165,11 @@ class Gate:
         limit = _limit_for(connection)
         if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS or int(length) > limit:
             raise _too_large(limit)
+
+
+def _brings_events(connection: HTTPConnection) -> bool:
+    """Return whether a store sends events. The route checks their secret, and limits those who do not know it."""
+    return connection.scope["method"] == "POST" and EVENTS_PATH.fullmatch(connection.url.path) is not None
 
 
 def _limit_for(connection: HTTPConnection) -> int:

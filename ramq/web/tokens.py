@@ -36,7 +36,7 @@ _NAME = re.compile(r"[\w.-]+")
 _ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
 _JOBS = re.compile(
-    r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/v1/stages/\w+/(jobs|estimate)"
+    r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/(v1|archives)/watches(/\d+/(pause|resume|secret|remove))?|/v1/stages/\w+/(jobs|estimate)"
     r"|(/v1)?/datasets(/[^/]+/(pause|resume|cancel|correct|generate|clean))?)/?"
 )
 _CORRECTIONS = re.compile(
@@ -46,6 +46,9 @@ _LEARNING = re.compile(
     r"(/v1)?/teach(/suggestions)?|/datasets/[^/]+/(review|pause|resume|cancel)|/v1/datasets/[^/]+/review/tags/.+",
     re.DOTALL,
 )
+_WATCH = re.compile(r"/v1/watches/\d+")
+EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
+"""Where stores send events. They send the secret of the watch, and no token."""
 _FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 
@@ -108,7 +111,8 @@ def scope_needed(method: str, path: str) -> str:
     if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
         return "read"
     is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _LEARNING.fullmatch(path))
-    is_less = is_job_or_answer or _CORRECTIONS.fullmatch(path)
+    is_watch = method == "DELETE" and _WATCH.fullmatch(path)
+    is_less = is_job_or_answer or is_watch or _CORRECTIONS.fullmatch(path)
     return "write" if is_less else "admin"
 
 
