@@ -307,12 +307,9 @@ def _ignored(view: JobView) -> list[str]:
     return [told, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
 
 
-def _report(view: JobView, *, as_json: bool) -> None:
-    if as_json:
-        print_json(view)
-        return
-    kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
-    lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+def _origin(view: JobView) -> list[str]:
+    """Return what a job belongs to."""
+    lines = []
     if view.query is not None:
         lines.append(f"  images: {visible(view.query) or 'a search'}")
     if view.with_job is not None:
@@ -321,6 +318,16 @@ def _report(view: JobView, *, as_json: bool) -> None:
         lines.append(f"  of watch {view.watch}{', on keys that events named' if view.of_keys else ''}")
     if view.followers:
         lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
+    return lines
+
+
+def _report(view: JobView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+        return
+    kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
+    lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+    lines += _origin(view)
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"

@@ -91,7 +91,7 @@ def store(session: Session, watch_id: int, keys: Sequence[str], *, ignored: int 
         {"id": watch_id, "keys": list(dict.fromkeys(keys))},
     )
     waiting = session.scalar(
-        text("SELECT count(*) FROM (SELECT FROM watch_event WHERE watch_id = :id LIMIT :limit) AS some"),
+        text("SELECT count(*) FROM (SELECT FROM watch_event WHERE watch_id = :id LIMIT :limit) AS waiting"),
         {"id": watch_id, "limit": MOST_KEYS + 1},
     )
     if int(waiting or 0) > MOST_KEYS:
