@@ -105,10 +105,10 @@ def _keys(record: dict[str, Any], bucket: str) -> list[str]:
         is_change, encoded = name.startswith(_CHANGES), True
     elif "detail-type" in record:
         about, encoded = record.get("detail"), False
-        is_change = record["detail-type"] in _OF_EVENTBRIDGE
+        is_change = str(record["detail-type"]) in _OF_EVENTBRIDGE
     else:
         about, encoded = {**record, "bucket": {"name": record.get("bucket")}}, False
-        is_change = record["action"] in _OF_R2
+        is_change = str(record["action"]) in _OF_R2
     place, item = (about.get("bucket"), about.get("object")) if isinstance(about, dict) else (None, None)
     if not isinstance(place, dict) or not isinstance(item, dict) or not isinstance(item.get("key"), str):
         raise EventError("an event names no bucket and key: it needs `bucket.name` and `object.key`")
