@@ -86,10 +86,15 @@ def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str]) -> list[O
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
         seen = list(pool.map(store.stat, below))
     gone = [info for info in seen if info.version == MISSING_VERSION]
-    if gone and archive.scheme == "file" and not any(os.scandir(archive.root)):
+    if gone and archive.scheme == "file" and _is_empty(archive.root):
         # A disk that is not mounted leaves an empty folder. The next listing asks a person.
         seen = [info for info in seen if info.version != MISSING_VERSION]
     return marked(seen, ignoring)
+
+
+def _is_empty(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 def _record(
