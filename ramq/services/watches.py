@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ramq.services.jobs import JobClient
     from storage.ledger.watch_events import Events
     from storage.ledger.watch_views import WatchView
-    from storage.objects.source import Source
 
 LEAST_EVERY_SECONDS, MOST_EVERY_SECONDS = 60, 30 * 86_400
 MOST_SETTLE_SECONDS = 3_600.0
@@ -98,8 +97,8 @@ class WatchClient:
         if not 0 <= settle_seconds <= MOST_SETTLE_SECONDS:
             raise UsageError(f"--settle is a number of seconds from 0 to {MOST_SETTLE_SECONDS:,.0f}")
         kind, queue_url = events_named(events)
+        _require_fit(kind, is_bucket=source.startswith("s3://"))
         place = self._jobs.place_to_watch(source)
-        _require_fit(kind, place)
         settled, selection = self._jobs.settled(wishes), wishes.selection
         secret = new_secret() if kind == "webhook" else None
         with unit_of_work(self._engine) as session:
@@ -210,10 +209,10 @@ def events_named(events: str) -> tuple[Events, str | None]:
     raise UsageError(f"--events {events[:100]!r} is unknown: write inotify, webhook, sqs:QUEUE-URL, or leave it out")
 
 
-def _require_fit(kind: Events, place: Source) -> None:
-    if kind == "inotify" and place.scheme != "file":
+def _require_fit(kind: Events, *, is_bucket: bool) -> None:
+    if kind == "inotify" and is_bucket:
         raise UsageError("--events inotify is for folders; for a bucket: sqs:QUEUE-URL or webhook")
-    if kind in {"sqs", "webhook"} and place.scheme != "s3":
+    if kind in {"sqs", "webhook"} and not is_bucket:
         raise UsageError(f"--events {kind} is for buckets; for a folder: inotify")
     if kind == "inotify" and sys.platform != "linux":
         raise UsageError("--events inotify needs Linux; leave it out to list the folder every so often")
