@@ -126,27 +126,30 @@ def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
 def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:
     """Yield how the watches are doing. Those that are paused have no metrics: nobody has to be told of them."""
     named = {
-        name: GaugeMetricFamily(f"ramq_watch_{name}", words, labels=["watch_id"])
+        name: GaugeMetricFamily(name, words, labels=["watch_id"])
         for name, words in (
-            ("events_waiting", "Keys that events named and no job has looked at."),
-            ("oldest_event_seconds", "Age of the oldest of these keys; 0: there are none."),
-            ("every_seconds", "How often everything is to be listed."),
-            ("listing_age_seconds", "Time since everything was last listed and worked off, or since it was added."),
-            ("listing_overdue_seconds", "By how much the next listing is late."),
-            ("failures", "Jobs of the watch that failed since one succeeded."),
-            ("is_told", "Whether events are received; 1 too if none are wanted."),
+            ("ramq_watch_events_waiting", "Keys that events named and no job has looked at."),
+            ("ramq_watch_oldest_event_seconds", "Age of the oldest of these keys; 0: there are none."),
+            ("ramq_watch_every_seconds", "How often everything is to be listed."),
+            (
+                "ramq_watch_listing_age_seconds",
+                "Time since everything was listed and worked off.",
+            ),
+            ("ramq_watch_listing_overdue_seconds", "By how much the next listing is late."),
+            ("ramq_watch_failures", "Jobs of the watch that failed since one succeeded."),
+            ("ramq_watch_is_told", "Whether events are received; 1 too if none are wanted."),
         )
     }
     for watch in watches:
         if watch.state == "paused":
             continue
         label = [str(watch.id)]
-        named["events_waiting"].add_metric(label, watch.events_waiting)
-        named["oldest_event_seconds"].add_metric(label, watch.oldest_event_seconds or 0.0)
-        named["every_seconds"].add_metric(label, watch.every_seconds)
-        named["listing_overdue_seconds"].add_metric(label, watch.overdue_seconds)
-        named["failures"].add_metric(label, watch.failures)
-        named["is_told"].add_metric(label, float(watch.is_told or watch.events == "none"))
+        named["ramq_watch_events_waiting"].add_metric(label, watch.events_waiting)
+        named["ramq_watch_oldest_event_seconds"].add_metric(label, watch.oldest_event_seconds or 0.0)
+        named["ramq_watch_every_seconds"].add_metric(label, watch.every_seconds)
+        named["ramq_watch_listing_overdue_seconds"].add_metric(label, watch.overdue_seconds)
+        named["ramq_watch_failures"].add_metric(label, watch.failures)
+        named["ramq_watch_is_told"].add_metric(label, float(watch.is_told or watch.events == "none"))
         age = datetime.now(UTC) - (watch.listed_at or watch.created_at)
-        named["listing_age_seconds"].add_metric(label, age.total_seconds())
+        named["ramq_watch_listing_age_seconds"].add_metric(label, age.total_seconds())
     yield from named.values()

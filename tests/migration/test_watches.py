@@ -21,7 +21,7 @@ BEFORE, AFTER = "0031", "0035"
 def test_jobs_stay_as_they_are(engine: Engine) -> None:
     migrate.upgrade(engine, BEFORE)
     with engine.begin() as connection:
-        for statement in ROWS:
+        for statement in ROWS[:6]:  # up to the jobs
             connection.execute(text(statement))
     migrate.upgrade(engine, AFTER)
     with engine.begin() as connection:
