@@ -111,7 +111,6 @@ def measure_storm(database_url: str) -> list[dict[str, Any]]:
                 reason = connection.exec_driver_sql("SELECT list_now_reason FROM watch").scalar()
                 connection.exec_driver_sql("DELETE FROM watch_event")
                 connection.exec_driver_sql("UPDATE watch SET list_now_since = NULL, list_now_reason = NULL")
-            outcome = {"stored": stored, "becomes_a_listing": bool(reason)}
             measured.append(
                 {
                     "events": EVENTS,

@@ -17,9 +17,7 @@ _TIME = sa.DateTime(timezone=True)
 _KEY = sa.Text(collation="C")
 
 
-def upgrade() -> None:
-    """Apply: earlier jobs are of no watch, which the defaults say, and no row is rewritten."""
-    op.execute("SET LOCAL lock_timeout = '2s'")
+def _create_watch() -> None:
     now = sa.text("now()")
     op.create_table(
         "watch",
@@ -62,6 +60,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_watch")),
     )
     op.create_index("uq_watch_archive_id_prefix", "watch", ["archive_id", "prefix"], unique=True)
+
+
+def upgrade() -> None:
+    """Apply: earlier jobs are of no watch, which the defaults say, and no row is rewritten."""
+    op.execute("SET LOCAL lock_timeout = '2s'")
+    _create_watch()
     op.create_table(
         "watch_event",
         sa.Column("watch_id", sa.BigInteger(), nullable=False),

@@ -68,6 +68,11 @@ def remove(session: Session, watch_id: int) -> None:
         raise unknown(watch_id)
 
 
+def remove_all_of(session: Session, archive_id: int) -> None:
+    """Remove the watches of an archive and of its parts, so that no further job begins on it."""
+    session.execute(text("DELETE FROM watch WHERE archive_id = :archive_id"), {"archive_id": archive_id})
+
+
 def pause(session: Session, watch_id: int) -> None:
     """Begin no further job of a watch. Raises ``NotFoundError``."""
     _change(session, watch_id, "is_paused = true, owner = NULL, lease_until = NULL, listening_since = NULL")
@@ -168,6 +173,14 @@ def due(session: Session) -> list[Due]:
         {"between": LEAST_SECONDS_BETWEEN_JOBS},
     )
     return [Due(**row._mapping) for row in rows]  # noqa: SLF001
+
+
+def note(session: Session, watch_id: int, words: str) -> None:
+    """Record what a watch waits for."""
+    session.execute(
+        text("UPDATE watch SET note = :note WHERE id = :id AND note IS DISTINCT FROM :note"),
+        {"note": words, "id": watch_id},
+    )
 
 
 def skip_listing(session: Session, watch_id: int, note: str) -> None:

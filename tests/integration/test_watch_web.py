@@ -71,8 +71,8 @@ def test_a_watch_is_added_listed_steered_and_removed(client: TestClient, root: P
     assert client.post(f"{path}/resume").json()["state"] == "active"
     assert_problem(client.post(f"{path}/secret"), 409, "conflict")
     assert client.delete(path).json()["id"] == watch["id"]
-    assert_problem(client.get(path), 404, "not_found")
-    assert_problem(client.delete(path), 404, "not_found")
+    assert_problem(client.get(path), 404, "not-found")
+    assert_problem(client.delete(path), 404, "not-found")
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ bad line
 @pytest.mark.parametrize(
     ("place", "kind"),
     [
-        ("/home/a", None), ("/mnt/nas/2024", "nfs4"), ("/mnt/nas/local/a", None), ("/mnt/my share", "cifs"),
+        ("/srv/a", None), ("/mnt/nas/2024", "nfs4"), ("/mnt/nas/local/a", None), ("/mnt/my share", "cifs"),
         ("/mnt/ssh/x", "fuse.sshfs"), ("/mnt/usb", None), ("/mnt/nasty", None),
     ],
 )  # fmt: skip

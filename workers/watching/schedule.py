@@ -56,7 +56,7 @@ class Schedule:
         try:
             require_allowed(parse_source(due.archive_uri), self._allow, reachable=False)
         except ForbiddenError as error:
-            watches.skip_listing(session, due.id, f"waiting: {error}")
+            watches.note(session, due.id, f"a worker may not read it: {error}")  # another one may
             return []
         if (due.is_listing_due or due.lists_now) and due.open_listing is None:
             job_id = _create(session, due, of_keys=False)
