@@ -11,7 +11,7 @@ The whole stack runs as ``ramq up`` runs it, with the model ``lite``. Of a watch
 
 And of the ledger alone, in the same database:
 
-* ``storm``: seconds for 100,000 events on so many keys, in messages of ten, and the keys that are stored after it.
+* ``storm``: seconds for 100,000 events a hundred in a transaction, and the keys that are stored after it.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def measure_storm(database_url: str) -> list[dict[str, Any]]:
     try:
         for keys in (1_000, EVENTS):
             began = time.perf_counter()
-            for start in range(0, EVENTS, 10):
-                named = [f"storm/{(start + each) % keys}.jpg" for each in range(10)]
+            for start in range(0, EVENTS, 100):
+                named = [f"storm/{(start + each) % keys}.jpg" for each in range(100)]
                 with unit_of_work(engine) as session:
                     watch_events.store(session, 1, named)
             seconds = time.perf_counter() - began

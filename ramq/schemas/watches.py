@@ -1,7 +1,6 @@
 """The API's types for watches."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -87,6 +86,3 @@ class S3EventNotification(BaseModel):
     """What a store sends. Other fields are ignored."""
 
     Records: list[dict[str, object]] = Field(description="each with `eventName`, `s3.bucket.name`, `s3.object.key`")
-
-
-WatchAction = Literal["pause", "resume"]

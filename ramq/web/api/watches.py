@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from ramq.schemas.views import PageOut
-from ramq.schemas.watches import AddedWatchOut, NewWatch, S3EventNotification, TakenOut, WatchAction, WatchOut
+from ramq.schemas.watches import AddedWatchOut, NewWatch, S3EventNotification, TakenOut, WatchOut
 from ramq.services.job_wishes import JobWishes
 from ramq.services.watches import SecretError
 from ramq.web.deps import Id, ServicesDep, absolute_source
@@ -96,8 +96,13 @@ def _secret(request: Request) -> str:
         return ""
 
 
-@router.post("/{watch_id}/{action}")
-def steer_watch(services: ServicesDep, watch_id: Id, action: WatchAction) -> WatchOut:
-    """Begin no further jobs, or go on. Resuming also ends the pause after failures."""
-    steer = services.watches.pause if action == "pause" else services.watches.resume
-    return WatchOut.model_validate(steer(watch_id))
+@router.post("/{watch_id}/pause")
+def pause_watch(services: ServicesDep, watch_id: Id) -> WatchOut:
+    """Begin no further jobs. Events in a queue stay there, and events that are sent are kept."""
+    return WatchOut.model_validate(services.watches.pause(watch_id))
+
+
+@router.post("/{watch_id}/resume")
+def resume_watch(services: ServicesDep, watch_id: Id) -> WatchOut:
+    """Go on with a watch that is paused, or that waits after failures."""
+    return WatchOut.model_validate(services.watches.resume(watch_id))
