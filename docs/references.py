@@ -33,8 +33,8 @@ stderr. `--install-completion` adds completion of commands and options to your s
 API_INTRODUCTION = """
 JSON over HTTP. The same as a document for programs is at `/v1/openapi.json` of a running server. A list is a page with
 `items` and `next_cursor`: ask again with `cursor` until it is null. An error is a problem document (RFC 9457) with a
-stable `type`; [errors.md](errors.md) says what to do. With tokens set, send `Authorization: Bearer TOKEN`;
-[security.md](security.md) says which scope a token needs. For Python there is `ramq.client`.
+stable `type`; [errors.md](errors.md) says what to do. If tokens are needed, send `Authorization: Bearer TOKEN`;
+each operation names the [role](security.md#users-roles-and-tokens) that it needs. For Python there is `ramq.client`.
 """.strip()
 
 

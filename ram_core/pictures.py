@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
-from ram_core.opening import colours, depth, formats, frames, modern, raw
+from ram_core.opening import code_points, colours, cut, depth, formats, frames, modern, raw
+from ram_core.tiling import TilingTransform
 from ram_core.transforms import SIDEWAYS, SquashTransform
 
 if TYPE_CHECKING:
@@ -58,18 +59,24 @@ _TURNS = {
 
 
 class Decoded(NamedTuple):
-    """Pixels for the model, and the displayed size of the image (after EXIF orientation)."""
+    """Pixels for the model, and the displayed size of the image (after EXIF orientation).
+
+    ``share`` is that of the rows which were read of a file that is cut short; None: it is whole. ``pages`` is how many
+    pages the file has, of which this is the first.
+    """
 
     pixels: NDArray[np.uint8]  # (S, S, 3), or the shape that the preprocessing returns
     width: int
     height: int
+    share: float | None = None
+    pages: int = 1
 
 
 @dataclass(slots=True)
 class Opened:
     """A loaded image, its true width and height when it is upright, and the turn that it still needs for that.
 
-    ``convert`` makes (H, W, 3) pixels of it sRGB; None: they are.
+    ``convert`` makes (H, W, 3) pixels of it sRGB; None: they are. ``share`` and ``pages``: as of ``Decoded``.
     """
 
     image: Image.Image
@@ -77,28 +84,38 @@ class Opened:
     height: int
     turn: Image.Transpose | None
     convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+    share: float | None = None
+    pages: int = 1
 
     def prepare(self, preprocessing: Preprocessing) -> Decoded:
         """Return the pixels that ``preprocessing`` makes of the upright image. Not thread-safe.
 
         Where the whole image has to be turned for that, it stays turned: for the next, and not beside the original.
         """
+        if isinstance(preprocessing, TilingTransform):
+            preprocessing = preprocessing.of(self.image.size)
         if self.turn is not None and isinstance(preprocessing, SquashTransform):
             pixels = preprocessing.turned(self.image, self.turn)
         else:
             if self.turn is not None:
                 self.image, self.turn = self.image.transpose(self.turn), None
             pixels = preprocessing(self.image)
-        return Decoded(pixels if self.convert is None else self.convert(pixels), self.width, self.height)
+        shown = pixels if self.convert is None else self.convert(pixels)
+        return Decoded(shown, self.width, self.height, self.share, self.pages)
 
 
 def decode_for_all(
-    body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int = MAX_PIXELS
+    body: bytes | memoryview,
+    preparations: Sequence[Preprocessing],
+    max_pixels: int = MAX_PIXELS,
+    *,
+    reads_truncated: bool = False,
 ) -> list[Decoded]:
     """Decode one image and prepare it in several ways, each with the same result as alone.
 
     It is decoded once, except that a JPEG is decoded at each of the scales that they allow: pixels from a larger scale
-    would be other pixels, and tags near their threshold would depend on which stages a job has.
+    would be other pixels, and tags near their threshold would depend on which stages a job has. With
+    ``reads_truncated`` a file that is cut short is read as far as it goes (``ram_core.opening.cut``).
 
     Raises:
         UnreadableImageError: the bytes are no image that is decoded here.
@@ -107,7 +124,9 @@ def decode_for_all(
     kept = Kept()
     try:
         return [
-            open_picture(body, preprocessing.size * DRAFT_FACTOR, max_pixels, kept).prepare(preprocessing)
+            open_picture(
+                body, preprocessing.size * DRAFT_FACTOR, max_pixels, kept, reads_truncated=reads_truncated
+            ).prepare(preprocessing)
             for preprocessing in preparations
         ]
     except UnreadableImageError:
@@ -116,7 +135,14 @@ def decode_for_all(
         raise UnreadableImageError("corrupt", str(error)) from error
 
 
-def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept: Kept | None = None) -> Opened:
+def open_picture(
+    body: bytes | memoryview,
+    at_least: int,
+    max_pixels: int,
+    kept: Kept | None = None,
+    *,
+    reads_truncated: bool = False,
+) -> Opened:
     """Open and load an image: the first frame that shows something, as people see it.
 
     Args:
@@ -125,6 +151,7 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept:
         max_pixels: images with more pixels are rejected, except JPEGs of up to ``_JPEG_FACTOR`` times as many that are
             decoded at a reduced scale within the limit.
         kept: what was opened of the same image before; nothing is loaded twice.
+        reads_truncated: whether a file that is cut short is read as far as it goes.
     """
     load_plugins()
     kept = kept or Kept()
@@ -143,7 +170,7 @@ def open_picture(body: bytes | memoryview, at_least: int, max_pixels: int, kept:
         _refuse_large(max_pixels, *decoded_size)
         if decoded_size in kept.by_size:
             return kept.by_size[decoded_size]
-        opened = _loaded(image, inner, width, height)
+        opened = _loaded(image, inner, width, height, reads_truncated=reads_truncated)
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -190,7 +217,7 @@ def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner
         preview = raw.preview(body, name)
         return Inner(preview.body, orientation=preview.orientation)
     if formats.is_heif(head):
-        return Inner(body, modern.open_heif(body), _UPRIGHT)
+        return Inner(body, modern.open_heif(body, check), _UPRIGHT)
     if formats.is_jpeg_xl(head):
         found = modern.open_jpeg_xl(body, check)
         return Inner(found) if isinstance(found, bytes) else Inner(body, found, _UPRIGHT)
@@ -199,18 +226,50 @@ def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner
     return Inner(body)
 
 
-def _loaded(image: Image.Image, inner: Inner, width: int, height: int) -> Opened:
+def _loaded(image: Image.Image, inner: Inner, width: int, height: int, *, reads_truncated: bool) -> Opened:
     """Load an image of this size, and make it what is shown."""
+    pages = _pages(image)
     is_deep, has_own = depth.is_deep(image), inner.orientation is None
     if inner.image is None and not has_own:
         has_own = _orientation(image) is not None  # before it is loaded: Pillow turns TIFF when it does
-    image.load()
+    share = _load(image, reads_truncated=reads_truncated)
     turn = _TURNS.get((_orientation(image) if has_own else inner.orientation) or _UPRIGHT)
     shown = frames.first_with_content(image)
     if shown is image and is_deep and not image.tell():
         shown = depth.in_used_range(image, inner.body)
-    image, convert = colours.as_shown(depth.with_white_as_light(shown))
-    return Opened(image, *((height, width) if turn in SIDEWAYS else (width, height)), turn, convert)
+    declared = code_points.of_file(inner.body, image.format)
+    image, convert = colours.as_shown(depth.with_white_as_light(shown), declared)
+    size = (height, width) if turn in SIDEWAYS else (width, height)
+    return Opened(image, *size, turn, convert, share, pages)
+
+
+def _load(image: Image.Image, *, reads_truncated: bool) -> float | None:
+    """Load an image. Return the share of its rows that were read if its file is cut short; None: it is whole."""
+    try:
+        image.load()
+    except OSError as error:
+        if not (reads_truncated and formats.is_cut_short(error) and cut.can_be_read(image)):
+            raise
+        share = cut.load(image)
+        if share < cut.LEAST_SHARE:
+            raise UnreadableImageError(
+                "truncated",
+                f"the image is cut short: {share:.0%} of its rows can be read, and {cut.LEAST_SHARE:.0%} are needed",
+            ) from error
+        return share
+    return None
+
+
+def _pages(image: Image.Image) -> int:
+    """Return how many pages a document has, of which the first is read. Other pictures have one."""
+    if image.format != "TIFF":
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (a damaged directory behind the first one is no reason to refuse that)
+        return 1
 
 
 def _by_pillow(body: bytes | memoryview) -> Image.Image:

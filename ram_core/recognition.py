@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+from ram_core import tiling
+from ram_core.transforms import SquashTransform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,12 +215,41 @@ def recognize(model: Recognizer, images: Sequence[Image.Image], *, caption: bool
     """
     recognitions = []
     for start in range(0, len(images), batch_size):
-        pixels = np.stack([model.preprocessing(image) for image in images[start : start + batch_size]])
+        some = images[start : start + batch_size]
+        pixels = np.stack([model.preprocessing(image) for image in some])
         recognitions += [
             Recognition(assigned_tags(each, model.vocabulary), each.vector, each.caption)
-            for each in model.predict(pixels, caption=caption)
+            for each in map(partial(_with_tiles, model), some, model.predict(pixels, caption=caption))
         ]
     return recognitions
+
+
+def _with_tiles(model: Recognizer, image: Image.Image, whole: Prediction) -> Prediction:
+    """Return the prediction of an image; if it is long, from its tiles. Its caption is that of the whole."""
+    preprocessing = model.preprocessing
+    if not isinstance(preprocessing, SquashTransform) or not tiling.is_long(*image.size):
+        return whole
+    tiles = tiling.squares(tiling.TilingTransform(preprocessing)(image))[1:]
+    return merged(whole, model.predict(tiles))
+
+
+def merged(whole: Prediction, tiles: Sequence[Prediction]) -> Prediction:
+    """Return the prediction of a long picture.
+
+    Tags and vector are those of the tiles. The squashed whole would add wrong tags, and hardly a right one.
+    The caption, and what is kept for later tags (``features``), are of the whole.
+    """
+    best: dict[int, float] = {}
+    for tile in tiles:
+        for tag_id, score in zip(tile.tag_ids.tolist(), tile.scores.tolist(), strict=True):
+            best[tag_id] = max(score, best.get(tag_id, 0.0))
+    ordered = sorted(best)
+    return replace(
+        whole,
+        tag_ids=np.array(ordered, dtype=np.int32),
+        scores=np.array([best[tag_id] for tag_id in ordered], dtype=np.float32),
+        vector=tiling.mean_vector(np.stack([tile.vector for tile in tiles])),
+    )
 
 
 def assigned_tags(prediction: Prediction, vocabulary: TagVocabulary) -> list[TagScore]:

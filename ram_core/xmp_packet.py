@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
+
+from ram_core import xmp_regions
+from ram_core.xmp_regions import RDF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    from ram_core.xmp_regions import Regions
+
 DC = "http://purl.org/dc/elements/1.1/"
 LR = "http://ns.adobe.com/lightroom/1.0/"
 META = "adobe:ns:meta/"
@@ -26,7 +30,7 @@ OURS = "urn:ramq:xmp:1.0/"
 XML = "http://www.w3.org/XML/1998/namespace"
 MOST_BYTES = 8 * 1024 * 1024
 
-_PREFIXES = {"x": META, "rdf": RDF, "dc": DC, "lr": LR, "ramq": OURS}
+_PREFIXES = {"x": META, "rdf": RDF, "dc": DC, "lr": LR, "ramq": OURS, **xmp_regions.PREFIXES}
 _RESERVED = re.compile(r"(ns\d+|xml.*)$", re.IGNORECASE)
 _DOCTYPE = re.compile(rb"<\0?!\0?D\0?O\0?C\0?T")
 _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -47,11 +51,13 @@ class Words:
         keywords: plain keywords.
         paths: keywords as paths from the general to the special, each as its levels.
         description: a caption; None: none.
+        regions: boxes with names; None: those in the packet stay as they are.
     """
 
     keywords: tuple[str, ...]
     paths: tuple[tuple[str, ...], ...] = ()
     description: str | None = None
+    regions: Regions | None = None
 
 
 def written(packet: bytes | None, words: Words) -> bytes | None:
@@ -73,6 +79,8 @@ def written(packet: bytes | None, words: Words) -> bytes | None:
     is_changed = _set_bag(rdf, f"{{{DC}}}subject", f"{{{OURS}}}subject", map(_plain, words.keywords))
     is_changed |= _set_bag(rdf, f"{{{LR}}}hierarchicalSubject", f"{{{OURS}}}hierarchicalSubject", levels)
     is_changed |= _set_description(rdf, None if words.description is None else _plain(words.description))
+    if words.regions is not None:
+        is_changed |= _set_regions(rdf, words.regions)
     return _serialised(root) if is_changed else None
 
 
@@ -176,6 +184,16 @@ def _set_description(rdf: ET.Element, wanted: str | None) -> bool:
     if wanted:
         texts = ET.SubElement(ET.SubElement(_descriptions(rdf)[0], name), f"{{{RDF}}}Alt")
         ET.SubElement(texts, f"{{{RDF}}}li", {f"{{{XML}}}lang": "x-default"}).text = wanted
+    return True
+
+
+def _set_regions(rdf: ET.Element, regions: Regions) -> bool:
+    ours = f"{{{OURS}}}regions"
+    plain = replace(regions, named=tuple((_plain(name), box) for name, box in regions.named))
+    remembered = xmp_regions.set_regions(_descriptions(rdf), plain, _items(rdf, ours))
+    if remembered is None:
+        return False
+    _replace(rdf, ours, remembered)
     return True
 
 

@@ -23,9 +23,10 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
-from ramq.client_duplicates import DuplicateCalls
-from ramq.client_jobs import ONCE, JobCalls
+from ramq.client_jobs import ONCE
+from ramq.client_missing import MissingCalls
 from ramq.client_teaching import TeachingCalls
+from ramq.client_users import UserCalls
 from ramq.client_watches import WatchCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
@@ -49,6 +50,8 @@ PAGE = 100
 MOST = 500
 """The maximum number of items on a page."""
 
+_IMAGES = "/v1/images/"
+
 _HARMLESS = ("GET", "PUT", "DELETE")
 
 
@@ -64,7 +67,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(JobCalls, DuplicateCalls, TeachingCalls, WatchCalls):
+class Client(UserCalls, MissingCalls, TeachingCalls, WatchCalls):
     """A client of one server. Thread-safe.
 
     Args:
@@ -309,6 +312,10 @@ class Client(JobCalls, DuplicateCalls, TeachingCalls, WatchCalls):
         url = f"{self._url}{path}?{urlencode(_pairs(parameters))}"
         try:
             response = self._pool.request(method, url, headers={**self._pool.headers, **(headers or {})}, **sent)
+            # An image that was merged into another one. Only within this server, since the token is sent.
+            if response.status == 308 and (there := response.headers.get("location", "")).startswith(_IMAGES):
+                url = f"{self._url}{there}"
+                response = self._pool.request(method, url, headers={**self._pool.headers, **(headers or {})}, **sent)
         except urllib3.exceptions.HTTPError as error:
             raise UnreachableError(f"{self._url} does not answer: {error}") from error
         if response.status >= 300:

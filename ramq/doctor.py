@@ -27,6 +27,7 @@ from storage.ledger import shards, watch_views, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.ignoring import Ignoring, Selection
 from storage.objects.source import open_bucket, open_store, parse_source
+from storage.objects.tars import is_damage
 from storage.results import generations, index_rows
 from storage.results.spaces import SPACES
 from storage.texts import plural, without_secrets
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ramq.settings import Settings
-    from storage.objects.ignoring import Kind
     from storage.tables import Generation
 
 _LEAST_FREE_BYTES = 2 * 1024**3
@@ -356,12 +356,13 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
         place = parse_source(source)
         store = open_store(place, settings.s3)
         store.check()
-        kind: Kind = "s3" if place.scheme == "s3" else "folder"
-        pages = store.pages(place.prefix, None, Ignoring(Selection(), kind, place.prefix, place.prefix))
-        first = next((info for page in pages for info in page if not info.ignored), None)
-        version_now = store.stat(first.key).version if first else ""
+        pages = store.pages(place.prefix, None, Ignoring(Selection(), place.kind, place.prefix, place.prefix))
+        found = (info for page in pages for info in page if not info.ignored)
+        first = next((info for info in found if not is_damage(info.version)), None)
+        version_now = store.stat(first.key, first.version).version if first else ""
     except RamqError as error:
-        next_command = f"aws s3 ls {source}" if source.startswith("s3://") else f"ls -ld {source}"
+        plain = source.removeprefix("tar+")
+        next_command = f"aws s3 ls {plain}" if plain.startswith("s3://") else f"ls -ld {plain}"
         return [_fault("archive", error, next_command)]
     name = without_secrets(place.uri)
     if first and version_now.startswith("!"):

@@ -11,8 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from ramq.user_of_system import user_of_system
 from storage.errors import UsageError
 from storage.objects.base import S3Options
+from storage.results.nearness import MOST_DISTANCE, Thresholds
 from storage.results.spaces import NAMES, TEXT
 from storage.texts import without_secrets
 from workers.messages import DETECTORS, MASKS, MODEL_NAME, READERS, SEGMENTERS, STAGE_MODELS
@@ -49,6 +51,8 @@ class Settings(BaseModel):
     index_url: str | None = Field(
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
+
+    user: str = Field(default_factory=user_of_system, description="who says what is said on the command line")
 
     model: str = Field("lite", description="lite, ram, ram_plus, or a trained model such as ram_plus@birds")
     captioner: Literal["none", "template", "tag2text"] = "template"
@@ -116,6 +120,9 @@ class Settings(BaseModel):
     )
     max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
     max_pixels: int = Field(178_956_970, ge=1, description="images with more pixels are not decoded")
+    near_distance: int = Field(MOST_DISTANCE, ge=0, le=MOST_DISTANCE, description="near copies: bits that may differ")
+    near_cosine: float = Field(0.75, ge=-1, le=1, description="near copies: the least cosine of the vectors")
+    truncated: Literal["refuse", "read"] = Field("refuse", description="what to do with pictures that are cut short")
     keep_place: bool = Field(True, description="whether to store where images were taken, as their files say")
 
     s3_endpoint_url: str | None = Field(None, description="URL of an S3-compatible server; empty: AWS")
@@ -128,6 +135,7 @@ class Settings(BaseModel):
     archive_allow: tuple[str, ...] = Field(
         (), description="roots of archives that jobs may read, comma-separated: s3://bucket/prefix, /folder"
     )
+    write_allow: tuple[str, ...] = Field((), description="buckets for sidecars, comma-separated: s3://bucket/prefix")
     api_tokens: tuple[str, ...] = Field(
         (),
         repr=False,
@@ -149,8 +157,9 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @field_validator(
-        "archive_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space", mode="before"
-    )
+        "archive_allow", "write_allow", "s3_requester_pays", "api_tokens", "stages", "mask_text", "text_space",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -220,20 +229,10 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
-        "database_url",
-        "search_database_url",
-        "broker_url",
-        "index_url",
-        "s3_endpoint_url",
-        "models_dir",
-        "training_dir",
-        "metrics_address",
-        "rate_limit",
-        "webhook_url",
-        "webhook_secret",
-        "mask_pattern",
+        "database_url", "search_database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir",
+        "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
         mode="before",
-    )
+    )  # fmt: skip
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -327,6 +326,11 @@ class Settings(BaseModel):
         """The options for access to buckets."""
         buckets = (entry.removeprefix("s3://").rstrip("/") for entry in self.s3_requester_pays)
         return S3Options(self.s3_endpoint_url, frozenset(buckets), self.s3_addressing)
+
+    @property
+    def near(self) -> Thresholds:
+        """What near copies are."""
+        return Thresholds(self.near_distance, self.near_cosine)
 
     @property
     def is_embedded(self) -> bool:

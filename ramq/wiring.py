@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ramq.once import once
+from ramq.readiness import state_of
 from storage.database import make_engine
-from storage.errors import RamqError, ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from ramq.services.accounts import AccountClient
     from ramq.services.archives import ArchiveClient
     from ramq.services.corrections import CorrectionClient
     from ramq.services.dataset_evaluation import DatasetEvaluationClient
@@ -73,6 +75,16 @@ class Services:
         self._is_reachable = is_reachable
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other machines can reach this process."""
+        return self._is_reachable
+
+    @property
+    def author(self) -> str:
+        """Who says what is said on the command line. The web has ``ramq.web.deps.caller_of``."""
+        return self.settings.user
 
     # These are created at their first use. Most commands need only one, and each loads libraries, which takes a while.
 
@@ -176,10 +188,10 @@ class Services:
 
     @once
     def duplicates(self) -> DuplicateClient:
-        """Groups of images with the same bytes."""
+        """Groups of images with the same bytes, and of near copies."""
         from ramq.services.duplicates import DuplicateClient  # noqa: PLC0415
 
-        return DuplicateClient(self.search_engine)
+        return DuplicateClient(self.engine, self.search_engine, self.settings.near)
 
     @once
     def readings(self) -> ReadingClient:
@@ -221,6 +233,13 @@ class Services:
             erasures=lambda: self.erasures,
             is_reachable=self._is_reachable,
         )
+
+    @once
+    def accounts(self) -> AccountClient:
+        """Users and their tokens."""
+        from ramq.services.accounts import AccountClient  # noqa: PLC0415
+
+        return AccountClient(self.engine, self.settings.api_tokens)
 
     @once
     def index(self) -> IndexClient:
@@ -323,10 +342,10 @@ class Services:
 
     def ready(self) -> dict[str, str]:
         """Return ``ok`` or a one-line error for each required service."""
-        states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
-        states["index"] = _state(self.index.check)
+        states = {"database": state_of(lambda: require_current(self.engine)), "broker": state_of(self._check_broker)}
+        states["index"] = state_of(self.index.check)
         if self.search_engine is not self.engine:
-            states["search"] = _state(lambda: require_current(self.search_engine))
+            states["search"] = state_of(lambda: require_current(self.search_engine))
         return states
 
     def _check_broker(self) -> None:
@@ -378,11 +397,3 @@ def addresses(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
     with embedded(settings.data_dir) as services:
         yield services.database_url, services.broker_url
-
-
-def _state(check: Any) -> str:
-    try:
-        check()
-    except RamqError as error:
-        return str(error)
-    return "ok"

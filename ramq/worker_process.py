@@ -79,6 +79,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                     max_object_bytes=settings.max_object_bytes,
                     max_pixels=settings.max_pixels,
                     keep_place=settings.keep_place,
+                    reads_truncated=settings.truncated == "read",
                 ),
                 builder=make_builder(settings, engine),
                 broker=broker_client(broker_url),
@@ -88,6 +89,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 queues=queues,
                 metrics_address=settings.metrics_address,
                 webhook=_webhook(settings),
+                near=settings.near,
                 archive_allow=settings.archive_allow,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
@@ -191,6 +191,22 @@ def driver_connection(session: Session) -> psycopg.Connection[Any]:
     if connection is None:
         raise ServiceUnavailableError("the database connection was lost: try again")
     return connection
+
+
+@contextmanager
+def with_settings(session: Session, **settings: str) -> Iterator[psycopg.Connection[Any]]:
+    """Give the psycopg connection with settings of PostgreSQL that count for the statements of the block.
+
+    In a transaction they count until its end. If each statement is a transaction of its own (``remembered.read_only``),
+    the block becomes one, or they would count for nothing.
+    """
+    connection = driver_connection(session)
+    with connection.transaction() if settings and connection.autocommit else nullcontext():
+        if settings:
+            names, values = list(settings), list(settings.values())
+            chosen = "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS chosen (name, value)"
+            connection.execute(chosen, (names, values))
+        yield connection
 
 
 def _exhausted(engine: Engine) -> str:

@@ -24,6 +24,24 @@ def exchanged() -> bytes:
 
 
 @cache
+def display_p3() -> bytes:
+    """Return the profile of Display P3: the curve of sRGB, other primaries (as Apple publishes them, for D50)."""
+    profile = bytearray(srgb())
+    table = {bytes(profile[at : at + 4]): at + 4 for at in range(132, 132 + 12 * profile[131], 12)}
+    primaries = {
+        b"rXYZ": (0.515102, 0.241182, -0.001050),
+        b"gXYZ": (0.291965, 0.692236, 0.041882),
+        b"bXYZ": (0.157153, 0.066581, 0.784378),
+    }
+    for name, values in primaries.items():
+        at = int.from_bytes(profile[table[name] : table[name] + 4], "big")
+        for place, value in enumerate(values):
+            start = at + 8 + 4 * place
+            profile[start : start + 4] = round(value * 65536).to_bytes(4, "big", signed=True)
+    return bytes(profile)
+
+
+@cache
 def grey_inks() -> bytes:
     """Return a profile of CMYK whose inks are grey, three of them a third of black: A2B0 as lut8 (ICC.1:2010)."""
     corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]

@@ -1,4 +1,4 @@
-"""The end of jobs: images whose files were moved continue where the files are now, and then the jobs are done."""
+"""The end of jobs: images continue where their files are now, and then the jobs are done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import structlog
 
 from storage.database import unit_of_work
 from storage.ledger import followers, jobs
-from storage.results import moves
+from storage.results import moves, replaced
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -30,6 +30,9 @@ def finish_jobs(engine: Engine) -> list[int]:
                 return jobs.finish_completed(session)
             job_id, archive_id = ended
             of_request = [job_id, *followers.of(session, job_id)]
+            if parted := replaced.part(session, archive_id, job_id, of_request):
+                log.info("other bytes at their keys", job=job_id, images=parted)
+                continue
             settled = moves.settle(session, archive_id, of_request, places.get(job_id, b""))
             if settled.after is None:
                 jobs.note_no_moves(session, job_id)

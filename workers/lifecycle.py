@@ -4,6 +4,7 @@
 * listing: continues listings that have begun.
 * wake-ups: wakes workers when the ledger has work. Any worker does it for all, one worker at a time.
 * index: publishes new vectors, one worker at a time.
+* near copies: groups pictures that are nearly the same, one worker at a time.
 * self-starter: starts work without a wake-up if there is work and none arrived (Redis is full, read-only or down).
 * watches: begins the jobs of watched archives, and receives events about them.
 * webhook: reports ended jobs, if a webhook is set.
@@ -27,6 +28,7 @@ from storage.database import is_first, limit_idleness, unit_of_work
 from storage.errors import FatalError, RamqError, ServiceUnavailableError
 from storage.index.feature_compaction import compact as compact_features
 from storage.index.feature_files import FeatureFiles
+from storage.index.near_search import search_if_due
 from storage.ledger import claims, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
@@ -43,8 +45,8 @@ from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
-from workers.watching.receiving import Receiving
-from workers.watching.schedule import Schedule
+from workers.sidecars import Sidecars
+from workers.watching.loop import Watching, pause_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from storage.index.builder import IndexBuilder
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore, S3Options
+    from storage.results.nearness import Thresholds
     from workers.pipeline.model_holder import ModelHolder
     from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
@@ -68,9 +71,8 @@ LIST_SECONDS = 0.5
 WAKE_UP_SECONDS = 0.5
 INDEX_SECONDS = 5.0
 DATASETS_SECONDS = 1.0
+NEAR_SECONDS = 5.0
 WEBHOOK_SECONDS = 1.0
-WATCHES_SECONDS = 1.0
-MOST_WATCHES_SECONDS = 4.0  # each worker renews the leases of the watches that it holds
 SWEEP_SECONDS = 600.0
 STORE_SECONDS = 600.0
 """Age at which a store is opened again. This picks up new credentials if the current ones do not renew themselves."""
@@ -93,6 +95,7 @@ class Worker:
         shard_size: images per shard when listing.
         s3: how to reach buckets.
         webhook: receives the reports of ended jobs; None: none are sent.
+        near: what near copies are; None: this worker does not search for them.
         archive_allow: roots that watches may read; empty: all.
     """
 
@@ -107,6 +110,7 @@ class Worker:
         shard_size: int,
         s3: S3Options,
         webhook: Webhook | None = None,
+        near: Thresholds | None = None,
         archive_allow: tuple[str, ...] = (),
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -118,26 +122,24 @@ class Worker:
         self._models = models
         self.fitness = Fitness()
         self._options = options
-        self._decoders = Decoders(options.decoders, options.max_pixels)
+        self._decoders = Decoders(options.decoders, options.max_pixels, reads_truncated=options.reads_truncated)
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._wake = wake
         self._s3 = s3
         self._webhook = webhook
-        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3)
+        self._near = near
+        beside = Sidecars(engine, self._decoders, options.keep_place)
+        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3, sidecars=beside)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
-        self._schedule = Schedule(engine, archive_allow)
-        self._receiving = Receiving(engine, self.id)
+        self._watching = Watching(engine, self.id, archive_allow)
         self._stopping = threading.Event()
         self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None
         self._busy = threading.Lock()
         self._job_id: int | None = None
         self._stores: dict[str, tuple[float, ObjectStore]] = {}
-        self._rate = 0.0
         self._listening = 1
-        self._measured_at = time.monotonic()
-        self._measured_images = 0
         self._swept_at = self._worked_at = time.monotonic()
         self._threads: list[threading.Thread] = []
 
@@ -157,11 +159,13 @@ class Worker:
             ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
             ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
             ("datasets", self._build_datasets, lambda: DATASETS_SECONDS * self._listening),
-            ("watches", self._watch, lambda: min(WATCHES_SECONDS * self._listening, MOST_WATCHES_SECONDS)),
+            ("watches", self._watching.step, lambda: pause_seconds(self._listening)),
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
             loops.append(("webhook", self._report_ended, lambda: WEBHOOK_SECONDS * self._listening))
+        if self._near is not None:
+            loops.append(("near copies", self._search_near, lambda: NEAR_SECONDS * self._listening))
         for name, action, pause in loops:
             # A batch in hand may take longer than a lease: its leases are renewed until it is written.
             ended = self._is_over if action == self._beat else self._stopping
@@ -194,7 +198,7 @@ class Worker:
         for thread in self._threads:
             thread.join(timeout=10)
         try:
-            self._receiving.stop()
+            self._watching.stop()
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
@@ -307,7 +311,7 @@ class Worker:
         if pipeline is not None:
             pipeline.leases.renew_all()
             self.metrics.observe(pipeline.steps.depths, len(pipeline.leases.held))
-        rate = self._measure_rate(is_working=pipeline is not None)
+        rate = self.metrics.measure_rate(is_working=pipeline is not None)
         with unit_of_work(self._engine) as session:
             worker_rows.beat(
                 session,
@@ -325,17 +329,6 @@ class Worker:
                 weights=self._models.weights(),
                 unfit=self.fitness.reasons(),
             )
-
-    def _measure_rate(self, *, is_working: bool) -> float:
-        """Return images per second, smoothed over about three heartbeats. Idle time does not count."""
-        now, images = time.monotonic(), self.metrics.images_settled
-        elapsed, settled = now - self._measured_at, images - self._measured_images
-        self._measured_at, self._measured_images = now, images
-        fresh = settled / elapsed if elapsed else 0.0
-        self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
-        if not is_working:
-            self._rate = 0.0
-        return self._rate
 
     def _list(self) -> None:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():
@@ -369,9 +362,9 @@ class Worker:
         while self._webhook is not None and not self._stopping.is_set() and self._webhook.deliver(self._engine):
             pass
 
-    def _watch(self) -> None:
-        self._schedule.step()
-        self._receiving.step()
+    def _search_near(self) -> None:
+        if self._near is not None:
+            search_if_due(self._engine, self._near, lambda: not self._stopping.is_set())
 
     def _build_datasets(self) -> None:
         while self._datasets.step(self._stopping.is_set):

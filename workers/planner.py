@@ -41,14 +41,17 @@ if TYPE_CHECKING:
 
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
-    from storage.objects.ignoring import Kind
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
+    from workers.sidecars import Sidecars
 
 log = structlog.get_logger()
 
 STEP_SECONDS = 3.0
 """A listing step ends after this time, to let listed images be processed and small jobs be listed too."""
+
+TAR_STEP_SECONDS = 30.0
+"""The same for tar files. Whoever goes on reads the headers of the current ones again."""
 
 LEASE_SECONDS = 60.0
 """A page takes well under this time, including all retries of the store."""
@@ -70,11 +73,20 @@ class Planner:
         fitness: what this worker cannot do at the moment.
         shard_size: images per shard.
         s3: how to reach buckets.
+        sidecars: reads those beside images; None: they are not read.
     """
 
     def __init__(
-        self, engine: Engine, models: ModelHolder, *, fitness: Fitness, shard_size: int, s3: S3Options
+        self,
+        engine: Engine,
+        models: ModelHolder,
+        *,
+        fitness: Fitness,
+        shard_size: int,
+        s3: S3Options,
+        sidecars: Sidecars | None = None,
     ) -> None:
+        self._sidecars = sidecars
         self._engine = engine
         self._models = models
         self._fitness = fitness
@@ -183,22 +195,16 @@ class Planner:
             self._list_archive(listing, generation_id, should_stop)
 
     def _list_archive(self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]) -> None:
-        until, after = time.monotonic() + STEP_SECONDS, listing.cursor
-        if listing.manifest_version is not None:
-            Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
-        pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
-        for cursor, page in pages:
-            self._record(listing, generation_id, page, after, cursor)
-            after = cursor
-            if should_stop() or time.monotonic() > until:
-                with unit_of_work(self._engine) as session:
-                    listings.end(session, listing.job_id, listing.epoch, is_complete=False)
-                self._readings = {(listing.job_id, after): pages}
-                return
+        is_over, after = self._record_pages(listing, generation_id, should_stop)
+        if not is_over:
+            return
         with unit_of_work(self._engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
             if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
                 return
+        self._read_sidecars(listing, [], after, None)
+        with unit_of_work(self._engine) as session:
+            listings.require(session, listing.job_id, listing.epoch)
             if listing.manifest_version is None:
                 images.upsert_page(session, listing.archive_id, [])
                 listings.mark_missing(session, listing.archive_id, listing.prefix, after, None, job_id=listing.job_id)
@@ -207,6 +213,43 @@ class Planner:
             listings.end(session, listing.job_id, listing.epoch, is_complete=True)
             follow(session, listing.job_id, self._shard_size)
         finish_jobs(self._engine)
+
+    def _record_pages(
+        self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]
+    ) -> tuple[bool, str | None]:
+        """Record pages for a while. Return whether there are no more, and the cursor after the last one."""
+        seconds = TAR_STEP_SECONDS if parse_source(listing.archive_uri).in_tars else STEP_SECONDS
+        until, after = time.monotonic() + seconds, listing.cursor
+        if listing.manifest_version is not None:
+            Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
+        pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
+        for cursor, page in pages:
+            if page:
+                self._read_sidecars(listing, page, after, cursor)
+                self._record(listing, generation_id, page, after, cursor)
+                after = cursor
+            else:  # a tar file is being read: another worker would have to begin it again
+                self._renew(listing)
+            if should_stop() or (page and time.monotonic() > until):
+                with unit_of_work(self._engine) as session:
+                    listings.end(session, listing.job_id, listing.epoch, is_complete=False)
+                self._readings = {(listing.job_id, after): pages}
+                return False, after
+        return True, after
+
+    def _renew(self, listing: ClaimedListing) -> None:
+        with unit_of_work(self._engine) as session:
+            listings.require(session, listing.job_id, listing.epoch)
+            listings.renew(session, listing.job_id, listing.epoch, lease_seconds=LEASE_SECONDS)
+
+    def _read_sidecars(
+        self, listing: ClaimedListing, page: list[ObjectInfo], after: str | None, cursor: str | None
+    ) -> None:
+        """Read the sidecars of a page before its images are recorded: whoever writes these then finds them."""
+        if self._sidecars is None or listing.manifest_version is not None:  # a list names pictures, not what is beside
+            return
+        open_archive = partial(open_store, parse_source(listing.archive_uri), self._s3)
+        self._sidecars.read(listing, open_archive, [info for info in page if info.ignored], after, cursor)
 
     def _list_for_stage(self, listing: ClaimedListing, should_stop: Callable[[], bool]) -> None:
         generation_id = listing.generation_id
@@ -269,17 +312,17 @@ class Planner:
         return listings.ask_whether_gone(session, listing.job_id, note)
 
     def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
-        """Yield the pages after the listing's cursor, each with the cursor at its end."""
+        """Yield the pages after the listing's cursor, each with the cursor at its end. Empty ones: see ``TarStore``."""
         archive = parse_source(listing.archive_uri)
-        kind: Kind = "s3" if archive.scheme == "s3" else "folder"
-        ignoring = Ignoring(listing.selection, kind, listing.prefix, archive.prefix)
+        ignoring = Ignoring(listing.selection, archive.kind, listing.prefix, archive.prefix)
         store = open_store(archive, self._s3)
         if listing.manifest_version is not None:
             manifest = Manifest(listing.source, self._s3)
             pages = manifest.pages(archive, listing.prefix, listing.cursor)
             known = partial(self._existing, listing.archive_id)
             return ((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
-        return ((_end_of(page[-1]), page) for page in store.pages(listing.prefix, listing.cursor, ignoring))
+        found = store.pages(listing.prefix, listing.cursor, ignoring)
+        return ((_end_of(page[-1]) if page else "", page) for page in found)
 
     def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
         with unit_of_work(self._engine) as session:
@@ -291,12 +334,12 @@ class Planner:
         if not unknown:
             return page
         with unit_of_work(self._engine) as session:
-            settled = sorted(images.settled(session, listing.archive_id, generation_id, unknown))
+            settled = images.settled(session, listing.archive_id, generation_id, unknown)
         if not settled:
             return page
         store = open_store(parse_source(listing.archive_uri), self._s3)
         with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-            seen = dict(zip(settled, pool.map(store.stat, settled), strict=True))
+            seen = dict(zip(settled, pool.map(store.stat, settled, settled.values()), strict=True))
         return [seen.get(info.key, info) for info in page]
 
     def _record(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.objects.base import S3Options
+    from storage.results.nearness import Thresholds
     from workers.pipeline.model_holder import ModelHolder
     from workers.pipeline.steps import PipelineOptions
     from workers.webhook import Webhook
@@ -52,6 +53,7 @@ class WorkerParts:
     queues: tuple[str, ...] | None
     metrics_address: str | None
     webhook: Webhook | None
+    near: Thresholds
     archive_allow: tuple[str, ...] = ()
 
 
@@ -73,6 +75,7 @@ def run(parts: WorkerParts) -> None:
         shard_size=parts.shard_size,
         s3=parts.s3,
         webhook=parts.webhook,
+        near=parts.near,
         archive_allow=parts.archive_allow,
     )
     register(app, worker)

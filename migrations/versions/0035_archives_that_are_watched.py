@@ -1,7 +1,7 @@
 """Archives that are watched: their schedule, the keys that they were told of, and the jobs on such keys.
 
 Revision: 0035
-Follows: 0031
+Follows: 0034
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0035"
-down_revision = "0031"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from itertools import islice
@@ -25,14 +26,27 @@ if TYPE_CHECKING:
 MOST_BLOCK_BYTES = 1 << 20
 """Of XMP and of IPTC. EXIF is not copied, and may be as large as the file."""
 
+MOST_MORE_XMP_BYTES = 8 << 20
+"""Of extended XMP: telephones put maps of depth into it."""
+
 MOST_PARTS = 10_000
 """Segments or chunks of a file that are looked at. A large PNG has some thousands, with its pixels."""
 
 _EXIF_MARK, _XMP_MARK, _PHOTOSHOP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"Photoshop 3.0\0"
+_MORE_XMP_MARK, _HAS_MORE = (
+    b"http://ns.adobe.com/xmp/extension/\0",
+    re.compile(rb"HasExtendedXMP[^0-9A-Fa-f]{1,9}([0-9A-Fa-f]{32})"),
+)
+_DIGEST_BYTES, _PART_HEAD_BYTES = 32, 40
 _APP1, _APP13, _START_OF_SCAN, _END = 0xE1, 0xED, 0xDA, 0xD9
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 _RESOURCE, _IPTC_RESOURCE, _DIGEST_RESOURCE = b"8BIM", 0x0404, 0x0425
-_PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
+_PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IS_XMP = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?>(?:<\?[^>]*>\s*|<!--.*?-->\s*)*)<(?:\w+:)?(?:xmpmeta|xapmeta|RDF)\b", re.DOTALL
+)
+"""A file of XMP alone, as a sidecar is: its first element, behind what may stand before it."""
+_SEARCHED_BYTES = 4096
 _PNG_XMP, _PNG_PROFILE = b"XML:com.adobe.xmp", b"Raw profile type "
 
 
@@ -44,6 +58,7 @@ class Blocks:
         exif: its tags.
         iptc: data sets of IPTC-IIM.
         xmp: a packet.
+        more_xmp: what did not fit into it: JPEGs have packets of up to 64 kB (XMP specification, part 3, 1.1.3.1).
         is_iptc_newer: whether a program changed IPTC that did not know of the XMP beside it: the digest of IPTC in the
             file is that of others (Metadata Working Group, Guidelines 2.0, 3.3.1).
     """
@@ -51,6 +66,7 @@ class Blocks:
     exif: Exif
     iptc: bytes = b""
     xmp: bytes = b""
+    more_xmp: bytes = b""
     is_iptc_newer: bool = False
 
 
@@ -63,6 +79,8 @@ def blocks_of(body: memoryview) -> Blocks:
         return _of_png(body)
     if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
         return _of_webp(body)
+    if _IS_XMP.match(bytes(body[:_SEARCHED_BYTES])):
+        return Blocks(Exif(body[:0]), xmp=_within(body))
     if head.startswith(_TIFF):
         exif = Exif(body)
         iptc, xmp = (exif.image.get(tag) for tag in (tags.IPTC, tags.XMP))
@@ -80,15 +98,45 @@ def _within(data: memoryview) -> bytes:
 
 def _of_jpeg(body: memoryview) -> Blocks:
     blocks, photoshop = Blocks(Exif(body[:0])), b""
+    more = _MoreXmp()
     for marker, part in _segments(body):
         if marker == _APP1 and part[: len(_EXIF_MARK)] == _EXIF_MARK and not blocks.exif.image:
             blocks.exif = _exif(part)
         elif marker == _APP1 and part[: len(_XMP_MARK)] == _XMP_MARK and not blocks.xmp:
             blocks.xmp = _within(part[len(_XMP_MARK) :])
+        elif marker == _APP1 and part[: len(_MORE_XMP_MARK)] == _MORE_XMP_MARK:
+            more.add(part[len(_MORE_XMP_MARK) :])
         elif marker == _APP13 and part[: len(_PHOTOSHOP_MARK)] == _PHOTOSHOP_MARK and len(photoshop) < MOST_BLOCK_BYTES:
             photoshop += bytes(part[len(_PHOTOSHOP_MARK) :])  # it may be cut into several
     _add_photoshop(blocks, photoshop)
+    blocks.more_xmp = more.of(blocks.xmp)
     return blocks
+
+
+class _MoreXmp:
+    """The parts of extended packets, each by the digest that names its packet."""
+
+    def __init__(self) -> None:
+        self._parts: dict[bytes, list[tuple[int, memoryview]]] = {}
+
+    def add(self, part: memoryview) -> None:
+        """Take a part: behind the digest, the length of the packet, and where in it this part stands."""
+        if len(part) > _PART_HEAD_BYTES:
+            name, at = bytes(part[:_DIGEST_BYTES]), int.from_bytes(part[_DIGEST_BYTES + 4 : _PART_HEAD_BYTES])
+            self._parts.setdefault(name, []).append((at, part[_PART_HEAD_BYTES:]))
+
+    def of(self, xmp: bytes) -> bytes:
+        """Return the packet whose digest stands in another one, if all of its parts are there."""
+        named = _HAS_MORE.search(xmp)
+        parts = sorted(self._parts.get(named[1].upper(), []), key=lambda part: part[0]) if named else []
+        if sum(len(part) for _, part in parts) > MOST_MORE_XMP_BYTES:
+            return b""
+        packet = b""
+        for at, part in parts:
+            if at != len(packet):
+                return b""
+            packet += bytes(part)
+        return packet
 
 
 def _segments(body: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -30,7 +30,8 @@ _PIECES_OF_TIME = 3
 
 def chosen(blocks: Blocks) -> FileFacts:
     """Return the facts in the blocks of a file."""
-    written, sets, exif = xmp.properties(blocks.xmp), iptc.data_sets(blocks.iptc), blocks.exif
+    written = {**xmp.properties(blocks.more_xmp), **xmp.properties(blocks.xmp)}
+    sets, exif = iptc.data_sets(blocks.iptc), blocks.exif
     taken = _taken(exif, written, sets)
     told: dict[str, Any] = {
         "taken_at": taken[0] if taken else None,

@@ -30,12 +30,34 @@ TAKEN_SUBSECONDS, DIGITIZED_SUBSECONDS = 0x9291, 0x9292
 LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE, ALTITUDE_REF, ALTITUDE, GPS_TIME = 1, 2, 3, 4, 5, 6, 7
 GPS_DATE = 0x001D
 
-_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
-_WHOLE: Final = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
+_SIZES: Final = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1,
+}  # fmt: skip
+_WHOLE: Final = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _FRACTIONS: Final = {5: "II", 10: "ii"}
 _FLOATS: Final = {11: "f", 12: "d"}
-_ENTRY_BYTES = 12
-_FIRST_DIRECTORY_AT = 4
+
+
+class _Layout(NamedTuple):
+    """Where numbers stand: of TIFF, or of BigTIFF, whose offsets have 64 bits."""
+
+    first_at: int  # of the offset of the first directory
+    head: str  # number of entries
+    entry: str  # tag, type, number of values
+    offset: str
+
+    @property
+    def entry_bytes(self) -> int:
+        return struct.calcsize(f"={self.entry}{self.offset}")
+
+
+_TIFF, _BIG_TIFF = _Layout(4, "H", "HHI", "I"), _Layout(8, "Q", "HHQ", "Q")
+_FORMS: Final = {
+    b"II*\0": ("<", _TIFF),
+    b"MM\0*": (">", _TIFF),
+    b"II+\0\x08\0\0\0": ("<", _BIG_TIFF),
+    b"MM\0+\0\x08\0\0": (">", _BIG_TIFF),
+}
 
 
 class Value(NamedTuple):
@@ -71,8 +93,9 @@ class Exif:
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
-        self._order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]), "")
-        self.image = self._directory(self._long_at(_FIRST_DIRECTORY_AT))
+        form = _FORMS.get(bytes(data[:4])) or _FORMS.get(bytes(data[:8]))
+        self._order, self._layout = form or ("", _TIFF)
+        self.image = self._directory(self._offset_at(self._layout.first_at))
         self.exif = self._directory(self._pointer(EXIF_DIRECTORY))
         self.gps = self._directory(self._pointer(GPS_DIRECTORY))
 
@@ -80,26 +103,28 @@ class Exif:
         value = self.image.get(tag)
         return int(value.number) if value is not None and value.number is not None and value.number > 0 else None
 
-    def _long_at(self, at: int) -> int | None:
-        if not self._order or at + 4 > len(self._data):
+    def _offset_at(self, at: int) -> int | None:
+        if not self._order or at + struct.calcsize(self._layout.offset) > len(self._data):
             return None
-        return int(struct.unpack_from(self._order + "I", self._data, at)[0])
+        return int(struct.unpack_from(self._order + self._layout.offset, self._data, at)[0])
 
     def _directory(self, at: int | None) -> dict[int, Value]:
         return {} if at is None or not self._order else dict(self._entries(at))
 
     def _entries(self, at: int) -> Iterator[tuple[int, Value]]:
-        data, order = self._data, self._order
-        if at + 2 > len(data):
+        data, order, layout = self._data, self._order, self._layout
+        head, inside, step = struct.calcsize(layout.head), struct.calcsize(layout.offset), layout.entry_bytes
+        if at + head > len(data):
             return
-        count = min(struct.unpack_from(order + "H", data, at)[0], MOST_ENTRIES)
+        count = min(struct.unpack_from(order + layout.head, data, at)[0], MOST_ENTRIES)
         seen = set()
-        for start in range(at + 2, min(at + 2 + _ENTRY_BYTES * count, len(data) - _ENTRY_BYTES + 1), _ENTRY_BYTES):
-            tag, kind, length = struct.unpack_from(order + "HHI", data, start)
+        for start in range(at + head, min(at + head + step * count, len(data) - step + 1), step):
+            tag, kind, length = struct.unpack_from(order + layout.entry, data, start)
             size = _SIZES.get(kind, 0) * length
             if tag not in WANTED or tag in seen or not 0 < size <= MOST_VALUE_BYTES:
                 continue
-            begin = start + 8 if size <= 4 else struct.unpack_from(order + "I", data, start + 8)[0]
+            at_value = start + step - inside
+            begin = at_value if size <= inside else struct.unpack_from(order + layout.offset, data, at_value)[0]
             if begin + size <= len(data):
                 seen.add(tag)
                 yield tag, Value(kind, bytes(data[begin : begin + size]), order)

@@ -25,8 +25,10 @@ _DC, _XMP = "http://purl.org/dc/elements/1.1/ ", "http://ns.adobe.com/xap/1.0/ "
 _PHOTOSHOP, _LIGHTROOM = "http://ns.adobe.com/photoshop/1.0/ ", "http://ns.adobe.com/lightroom/1.0/ "
 _EXIF, _TIFF = "http://ns.adobe.com/exif/1.0/ ", "http://ns.adobe.com/tiff/1.0/ "
 _EXIF_EX, _AUX = "http://cipa.jp/exif/1.0/ ", "http://ns.adobe.com/exif/1.0/aux/ "
+_RAMQ = "urn:ramq:xmp:1.0/ "  # what a sidecar has from ramq itself: see ``ram_core.xmp_packet``
 _LANGUAGE = "http://www.w3.org/XML/1998/namespace lang"
 _DEFAULT = "x-default"
+_OF_RAMQ = " of ramq"
 
 PROPERTIES: Final = {
     _DC + "title": "title",
@@ -52,6 +54,9 @@ PROPERTIES: Final = {
     _TIFF + "Model": "model",
     _EXIF_EX + "LensModel": "lens",
     _AUX + "Lens": "aux_lens",
+    _RAMQ + "subject": "keywords of ramq",
+    _RAMQ + "hierarchicalSubject": "hierarchies of ramq",
+    _RAMQ + "description": "description of ramq",
 }
 """The properties that are read, by namespace and name, and what they are called here."""
 
@@ -116,7 +121,14 @@ def properties(packet: bytes) -> Mapping[str, Sequence[str]]:
         parser.Parse(_unpadded(packet), True)
     except (expat.ExpatError, _RefusedError, ValueError, LookupError):
         return {}
-    return {name: list(_in_order(values)) for name, values in reader.found.items()}
+    found = {name: list(_in_order(values)) for name, values in reader.found.items()}
+    return {name: _of_people(found, name) for name in found if not name.endswith(_OF_RAMQ)}
+
+
+def _of_people(found: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """Return the values of a property but those that ramq wrote: else its tags would come back as words of people."""
+    ours = set(found.get(name + _OF_RAMQ, ()))
+    return [value for value in found[name] if value not in ours]
 
 
 def _unpadded(packet: bytes) -> bytes:

@@ -4,9 +4,11 @@
 * ``jpeg``, ``tiff``: headers of the two formats, as far as that needs them.
 * ``raw``: the largest picture inside a file of a camera's raw data.
 * ``modern``: HEIC and JPEG XL, by packages beside Pillow.
+* ``cut``: files that are cut short, as far as they go.
 * ``frames``: the first frame that shows something.
 * ``depth``: samples of more than 8 bits.
 * ``colours``: colour profiles and transparency.
+* ``code_points``: colours that a file declares by numbers.
 
 All bytes are untrusted. Sizes are known from the header before a pixel is decoded.
 """

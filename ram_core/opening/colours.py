@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ram_core.opening import code_points
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from ram_core.opening.code_points import CodePoints
 
 _MOST_KEPT_BYTES = 1 << 20
 """Larger profiles are read anew each time."""
@@ -47,8 +51,16 @@ class Shown(NamedTuple):
     convert: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None
 
 
-def as_shown(image: Image.Image) -> Shown:
-    """Return how a loaded image is shown. It is the image itself if nothing in it is transparent."""
+def as_shown(image: Image.Image, declared: CodePoints | None = None) -> Shown:
+    """Return how a loaded image is shown. It is the image itself if nothing in it is transparent.
+
+    ``declared`` are colours that the file declares by numbers, if it does. A profile counts before them, but in a PNG
+    (PNG specification, third edition, section 4.3; ISO 23000-22, section 7.3.6.4).
+    """
+    if declared is not None and not declared.is_srgb and (image.format == "PNG" or not image.info.get("icc_profile")):
+        code_points.require_known(declared)
+        image.info.pop("icc_profile", None)
+        return Shown(as_shown(image).image, partial(code_points.in_srgb, declared))
     is_transparent = image.mode in _WITH_ALPHA or ("transparency" in image.info and image.mode in {"P", "L", "RGB"})
     profile = image.info.get("icc_profile")
     if not is_transparent and not profile:

@@ -123,9 +123,15 @@ def undecodable(body: bytes | memoryview, error: Exception) -> UnreadableImageEr
     said = message if isinstance(error, OSError) else f"{type(error).__name__}: {message}"
     if _SAID_UNSUPPORTED.search(said):
         return UnreadableImageError("unsupported", f"this kind of file is not supported: {said}; convert it")
-    if "truncated" in said.lower() or "end of file" in said.lower():
+    if is_cut_short(error):
         return UnreadableImageError("truncated", f"the image is cut short: {message}")
     return UnreadableImageError("corrupt", f"the image is damaged: {said}")
+
+
+def is_cut_short(error: Exception) -> bool:
+    """Tell whether a decoder says that the file ends too early."""
+    said = str(error).lower()
+    return "truncated" in said or "end of file" in said
 
 
 def _unsupported_kind(body: bytes | memoryview, head: bytes, *, is_known: bool) -> str | None:

@@ -7,6 +7,7 @@ pictures. JPEG XL: pillow-jxl-plugin (libjxl). A JPEG that was made smaller with
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -20,19 +21,30 @@ _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _SIZE_BITS = (9, 13, 18, 30)
 _HEADER_BYTES = 16
 _MOST_BOXES = 64
+_SIZE = re.compile(rb"ispe\x00{4}(.{4})(.{4})", re.DOTALL)
+_SEARCHED_BYTES = 1 << 20
+"""Of HEIC: what is said of its pictures stands at the beginning, and their sizes in boxes ``ispe``."""
 
 
-def open_heif(body: bytes | memoryview) -> Image.Image:
+def open_heif(body: bytes | memoryview, check: Callable[[int, int], None]) -> Image.Image:
     """Return the primary picture of a HEIC file, not loaded. It is upright: its container says how it is turned.
 
+    Args:
+        body: the file.
+        check: called with the width and height of the largest picture that the file says it has, before anything is
+            decoded.
+
     Raises:
-        UnreadableImageError: the package is missing.
+        UnreadableImageError: the package is missing, or what ``check`` raises.
         SyntaxError: the file is damaged.
     """
     try:
         from pillow_heif import HeifImageFile, options  # noqa: PLC0415  (most processes never meet such a file)
     except ImportError as error:
         raise _missing("HEIC", "pillow-heif") from error
+    sizes = [(int.from_bytes(w, "big"), int.from_bytes(h, "big")) for w, h in _SIZE.findall(body[:_SEARCHED_BYTES])]
+    if sizes:
+        check(*max(sizes, key=lambda size: size[0] * size[1]))
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = 1  # there is a process for each core
     image: Image.Image = HeifImageFile(io.BytesIO(body))

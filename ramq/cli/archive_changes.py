@@ -62,7 +62,7 @@ def remove(
         if not yes:
             meant = ramq.archives.get(archive)
             agree(f"Remove {meant.uri} and erase the results of {plural(meant.images, 'image')}?")
-        done = ramq.archives.remove(archive, keeps_keys=keys)
+        done = ramq.archives.remove(archive, by=ramq.author, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)

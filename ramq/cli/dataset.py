@@ -87,7 +87,7 @@ def build(
     settings = settings_for()
     with services(settings) as ramq:
         with reading_sources():
-            version = ramq.datasets.build(name, request)
+            version = ramq.datasets.build(name, request, by=ramq.author)
         if not as_json:
             dataset_exchange.tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
@@ -193,7 +193,7 @@ def correct(name: Name, wait: Wait = None, as_json: Json = False) -> None:
     """
     settings = settings_for()
     with services(settings) as ramq:
-        version = ramq.datasets.correct(name)
+        version = ramq.datasets.correct(name, by=ramq.author)
         if not as_json:
             said = version.settings
             err().print(f"Tags that people say are there: {said['present']:,}; are not: {said['removed']:,}.")

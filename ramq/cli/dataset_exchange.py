@@ -112,7 +112,7 @@ def import_(
     )
     with services(settings) as ramq:
         with reading_sources():
-            version = ramq.datasets.import_(file, request)
+            version = ramq.datasets.import_(file, request, by=ramq.author)
         if not as_json:
             tell_left_out(version)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)

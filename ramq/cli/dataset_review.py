@@ -9,7 +9,6 @@ import typer
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
 from ramq.cli.search import Json, not_empty
-from ramq.services.corrections import LOCAL
 from storage.errors import UsageError
 from storage.texts import plural
 
@@ -68,7 +67,7 @@ def review(
         if given:
             [(images, is_right)] = given.values()
             image_ids = [ramq.images.find(image) for image in images or ()]
-            said = ramq.reviews.say(name, tag or "", image_ids, is_right=is_right, by=LOCAL)
+            said = ramq.reviews.say(name, tag or "", image_ids, is_right=is_right, by=ramq.author)
             _print_said(said, is_right=is_right, as_json=as_json)
         elif tag is None:
             _print_progress(ramq, name, limit, as_json=as_json)

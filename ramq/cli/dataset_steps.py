@@ -43,7 +43,7 @@ def generate(
     """
     settings = settings_for()
     with services(settings) as ramq:
-        version = ramq.dataset_steps.generate(name, model=model, captioner=captioner)
+        version = ramq.dataset_steps.generate(name, model=model, captioner=captioner, said_by=ramq.author)
         if told := ramq.dataset_steps.lacking(version):
             err().print(told, markup=False, soft_wrap=True)
         finish_step(ramq, settings, version, wait=wait, as_json=as_json)
@@ -118,6 +118,7 @@ def clean(
             threshold=threshold,
             no_region=no_region,
             several_regions=several_regions,
+            said_by=ramq.author,
         )
         if not as_json:
             _tell_cleaned_before(ramq, version)

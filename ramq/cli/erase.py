@@ -61,12 +61,12 @@ def delete(
             if not yes:
                 images = [str(ramq.images.find(image, archive)) for image in images]
                 agree(f"Erase the results of {plural(len(set(images)), 'image')}?")
-            done = ramq.erasures.delete(images, archive, keeps_keys=keys)
+            done = ramq.erasures.delete(images, archive, by=ramq.author, keeps_keys=keys)
         else:
             if not yes:
                 count = ramq.erasures.count_below(prefix or "", archive)
                 agree(f"Erase the results of {plural(count, 'image')}?")
-            done = ramq.erasures.delete_below(prefix or "", archive, keeps_keys=keys)
+            done = ramq.erasures.delete_below(prefix or "", archive, by=ramq.author, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)

@@ -10,7 +10,7 @@ from ramq.services.special_tags import special_first
 from storage.search.views import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from storage.results.views import ImageView
     from storage.search.views import Hit
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
     # Only what is there has a column: dates, text and regions that a search is about, and duplicates.
-    found = {"taken": _taken, "text": _read_in, "regions": _regions_in, "duplicates": _duplicates_of}
+    found = {
+        "taken": _taken,
+        "text": _read_in,
+        "regions": _regions_in,
+        "duplicates": _duplicates_of,
+        "near copies": _near_of,
+    }
     shown = {name: of for name, of in found.items() if any(map(of, hits))}
     print_table(
         ("image", "score", "key", *shown, "tags", "caption"),
@@ -82,6 +88,16 @@ def _read_in(hit: Hit) -> str:
     return " / ".join(match.line.text for match in hit.read)
 
 
+def opening_lines(view: ImageView) -> Iterator[str]:
+    """Yield how a picture was read, if not as a whole."""
+    if view.truncated is not None:
+        yield f"its file is cut short: {view.truncated:.0%} of the rows could be read"
+    if view.tiles:
+        yield f"a long picture: recognised in {view.tiles} parts"
+    if view.pages:
+        yield f"page 1 of {view.pages:,}; the others are not read"
+
+
 def _duplicates_of(hit: Hit) -> str:
     """Return of how many images with the same bytes a hit is one."""
     return f"one of {hit.duplicates:,}" if hit.duplicates > 1 else ""
@@ -90,3 +106,8 @@ def _duplicates_of(hit: Hit) -> str:
 def _regions_in(hit: Hit) -> str:
     """Return the tags of the regions in a hit that the search is about, with their numbers."""
     return ", ".join(f"{tag} x{count}" for tag, count in counted(region.tag for region in hit.regions))
+
+
+def _near_of(hit: Hit) -> str:
+    """Return of how many near copies a hit is one."""
+    return f"one of {hit.near_copies:,}" if hit.near_copies > 1 else ""

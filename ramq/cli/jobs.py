@@ -40,7 +40,12 @@ def _tell_defaults(is_asked: bool) -> None:
 
 
 def enqueue(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest; after tar+ the members of tar files."
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
     caption: Annotated[
         bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
@@ -87,6 +92,7 @@ def enqueue(
             vocabulary=vocabulary,
             stages=further,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
+            by=ramq.author,
         )
         if vocabulary is None and created.vocabulary is not None:
             err().print(
@@ -276,13 +282,25 @@ def _print_report(report: JobReport, *, as_json: bool) -> None:
         "failed": f"{report.failed:,}" + (f"  ({classes})" if classes else ""),
         "pending": f"{report.pending:,}",
         "ignored": f"{report.ignored:,}" + (f"  ({_numbers(report.ignored_by_reason)})" if report.ignored else ""),
+        "not whole": _odd(report),
         "first key": report.first_key or "-",
         "last key": report.last_key or "-",
         "lines": f"{report.lines:,}  (without {report.folder_markers:,} folder markers and {report.erased:,} erased)",
         "sha256": report.sha256,
     }
     for name, value in rows.items():
-        sys.stdout.write(f"{name:<11} {visible(value)}\n")
+        if value:
+            sys.stdout.write(f"{name:<11} {visible(value)}\n")
+
+
+def _odd(report: JobReport) -> str:
+    """Return how many pictures were not read as a whole; nothing if all were."""
+    told = {
+        "cut short": report.truncated,
+        "long, in parts": report.tiled,
+        "the first of several pages": report.first_pages,
+    }
+    return _numbers({name: count for name, count in told.items() if count})
 
 
 def _numbers(counts: Mapping[str, int]) -> str:
@@ -327,6 +345,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         return
     kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
     lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
+    lines += [f"  started by {view.said_by}"] * bool(view.said_by)
     lines += _origin(view)
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "

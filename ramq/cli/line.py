@@ -46,7 +46,7 @@ def line(
             lines = {one.number: one for one in ramq.readings.get(image_id).lines}
             if number not in lines:
                 raise NotFoundError(f"image {image_id} has no line {number}; it has {len(lines)}")
-            ramq.readings.correct(image_id, lines[number].polygon, text)
+            ramq.readings.correct(image_id, lines[number].polygon, text, ramq.author)
         reading, said = ramq.readings.get(image_id), ramq.readings.corrections(image_id)
     if as_json:
         print_json(text_data(reading, said))

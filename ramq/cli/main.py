@@ -32,6 +32,7 @@ COMMANDS = {
     "region": ("region",),
     "archive": ("archives",),
     "duplicates": ("duplicates",),
+    "missing": ("missing",),
     "export": ("export",),
     "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),
@@ -49,6 +50,7 @@ COMMANDS = {
     "dataset": ("dataset",),
     "policy": ("policy",),
     "token": ("token",),
+    "user": ("user",),
 }
 """The files of this package, and the commands in each."""
 

@@ -52,7 +52,7 @@ def deny(tag: TagName, archive: ArchiveOf = None) -> None:
     Example: ramq policy deny revolver --archive 1
     """
     with services() as ramq:
-        ramq.policies.put(tag, "deny", archive)
+        ramq.policies.put(tag, "deny", archive, by=ramq.author)
     err().print(f"Tag {tag!r} is now hidden.", markup=False)
 
 
@@ -63,7 +63,7 @@ def allow(tag: TagName, archive: ArchiveOf = None) -> None:
     Example: ramq policy allow canoe --archive 1
     """
     with services() as ramq:
-        ramq.policies.put(tag, "allow", archive)
+        ramq.policies.put(tag, "allow", archive, by=ramq.author)
     err().print(f"Tag {tag!r} is now allowed. Tags that are not allowed are hidden.", markup=False)
 
 
@@ -93,7 +93,7 @@ def no_thing(tags: Tags = None, file: TagsFile = None, archive: ArchiveOf = None
     """
     named = _named(tags, file)
     with services() as ramq:
-        ramq.policies.put_all(named, "no_thing", archive)
+        ramq.policies.put_all(named, "no_thing", archive, by=ramq.author)
     err().print(
         f"{plural(len(named), 'tag')} will not be looked for in pictures from now on, unless --tags names them."
     )

@@ -57,9 +57,9 @@ def region(
             shown = {one.number: one for one in ramq.regions.get(image_id).regions}
             if reject not in shown:
                 raise NotFoundError(f"image {image_id} has no region {reject}; it has {plural(len(shown), 'region')}")
-            ramq.regions.correct(image_id, shown[reject].tag, shown[reject].box, is_there=False)
+            ramq.regions.correct(image_id, shown[reject].tag, shown[reject].box, is_there=False, said_by=ramq.author)
         elif add is not None and place is not None:
-            ramq.regions.correct(image_id, add, place, is_there=True)
+            ramq.regions.correct(image_id, add, place, is_there=True, said_by=ramq.author)
         view, said = ramq.regions.get(image_id), ramq.regions.corrections(image_id)
     if as_json:
         print_json(regions_data(view, said))

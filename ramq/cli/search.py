@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.hits import caption_of, print_images, print_region_hits
+from ramq.cli.hits import caption_of, opening_lines, print_images, print_region_hits
 from ramq.cli.in_file import print_metadata
 from ramq.cli.lines import print_text, text_data
 from ramq.cli.output import as_data, err, out, print_json, print_table, shortened, shown
@@ -86,6 +86,9 @@ SpaceOf = Annotated[
     ),
 ]
 FoldOf = Annotated[bool, typer.Option("--fold", help="Of images with the same bytes, only the first that matches.")]
+FoldNearOf = Annotated[
+    bool, typer.Option("--fold-near", help="Of near copies too, only the largest that matches. See `ramq duplicates`.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -103,6 +106,7 @@ def _narrow(
     prefix: PrefixOf = None,
     threshold: ThresholdOf = None,
     fold: FoldOf = False,
+    fold_near: FoldNearOf = False,
 ) -> SearchQuery:
     return SearchQuery(
         tags=tuple(tag or ()),
@@ -113,6 +117,7 @@ def _narrow(
         prefix=prefix,
         threshold=threshold,
         fold=fold,
+        fold_near=fold_near,
     )
 
 
@@ -341,7 +346,9 @@ def show(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
         f"  {caption_of(view) or 'no caption'}"
         + (f"\n  number format {view.precision}" if view.precision else "")
-        + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else ""),
+        + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else "")
+        + (f"\n  one of {view.near_copies:,} near copies" if view.near_copies > 1 else "")
+        + "".join(f"\n  {line}" for line in opening_lines(view)),
         markup=False,
     )
     print_table(

@@ -10,7 +10,7 @@ import typer
 from ramq.cli.context import settings_for
 from ramq.cli.output import err
 
-_HOST = Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs RAMQ_API_TOKENS.")]
+_HOST = Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs tokens.")]
 _PORT = Annotated[int, typer.Option(help="Port of the page and the API; 0: any free one.", min=0, max=65535)]
 
 
@@ -36,12 +36,12 @@ def up(
     from ramq.wiring import addresses, open_services  # noqa: PLC0415
 
     settings = settings_for(data_dir=data)
-    require_tokens(settings, host)
     with (
         addresses(settings) as (database_url, broker_url),
         open_services(settings, is_reachable=not is_loopback(host)) as services,
     ):
         assert broker_url is not None or not workers
+        require_tokens(services, host)
         with running_workers(settings, database_url, broker_url or "", workers):
             serve(services, host, port, on_ready=_announce, on_stop=_stopping_all)
 
@@ -78,11 +78,10 @@ def web(host: _HOST = "127.0.0.1", port: _PORT = 8765) -> None:
     Example: ramq web --port 8080
     """
     from ramq.web.security import is_loopback  # noqa: PLC0415
-    from ramq.web.server import require_tokens, serve  # noqa: PLC0415
+    from ramq.web.server import serve  # noqa: PLC0415
     from ramq.wiring import open_services  # noqa: PLC0415
 
     settings = settings_for()
-    require_tokens(settings, host)
     with open_services(settings, is_reachable=not is_loopback(host)) as services:
         serve(services, host, port, on_ready=_announce, on_stop=_stopping)
 

@@ -262,7 +262,9 @@ def start(
     estimate = ramq.stages.estimate(stage, asked, model=model, options=options)
     if _told(estimate, as_json=given.as_json, dry_run=given.dry_run):
         return
-    started = ramq.stages.start(stage, asked, words=words, priority=given.priority, model=model, options=options)
+    started = ramq.stages.start(
+        stage, asked, words=words, priority=given.priority, model=model, options=options, by=ramq.author
+    )
     follow_started(ramq, settings, started, wait=given.wait, as_json=given.as_json)
 
 

@@ -36,7 +36,7 @@ def tag(
         raise UsageError("nothing to change; give --add T, --remove T or --reset T")
     with services() as ramq:
         ids = list(dict.fromkeys(ramq.images.find(image, archive) for image in images))
-        hidden = ramq.corrections.tag(ids, add=add or (), remove=remove or (), reset=reset or ())
+        hidden = ramq.corrections.tag(ids, add=add or (), remove=remove or (), reset=reset or (), by=ramq.author)
         views = [ramq.images.get(image_id) for image_id in ids] if as_json else []
     for told in hidden:
         err().print(told, markup=False, soft_wrap=True)

@@ -111,7 +111,7 @@ def teach(
 
         wanted = ramq.teaching.corrected(least or LEAST) if tag is None else [Wanted(tag, *named)]
         done = ramq.teaching_by_name.teach(
-            wanted, precision=precision or PRECISION, apply=apply, skip_missing=skip_missing
+            wanted, precision=precision or PRECISION, apply=apply, skip_missing=skip_missing, by=ramq.author
         )
         if not as_json:
             for report in done.reports:

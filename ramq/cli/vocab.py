@@ -105,7 +105,7 @@ def retag(
     settings = settings_for()
     with services(settings) as ramq:
         created = ramq.jobs.retag(
-            vocabulary, from_generation=from_generation, archive=archive, skip_missing=skip_missing
+            vocabulary, from_generation=from_generation, archive=archive, skip_missing=skip_missing, by=ramq.author
         )
         if not as_json:
             for job in created:

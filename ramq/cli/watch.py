@@ -81,6 +81,7 @@ def add(
             every=every,
             events=events,
             settle_seconds=settle,
+            by=ramq.author,
         )
         has_worker = any(worker.is_alive for worker in ramq.jobs.workers())
     watch, secret = added

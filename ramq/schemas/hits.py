@@ -103,6 +103,11 @@ class HitOut(FromView):
         description="number of images with the same bytes, this one included, whose originals are there; 10,000: or "
         "more. `q=same:` with its id finds them",
     )
+    near_copies: int = Field(
+        description="number of images in its group of near copies, this one included, as the last search for them "
+        "found; 1: it is in none. `q=nearly:` with its id finds them",
+    )
+    truncated: bool = Field(default=False, description="whether the file is cut short, and was read as far as it goes")
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
     regions: list[RegionMatchOut] = Field(

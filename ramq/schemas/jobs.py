@@ -68,6 +68,7 @@ class JobOut(FromView):
     bottleneck: str | None
     workers: int
     note: str | None = Field(description="what the job waits for, or why it ended, in one line")
+    said_by: str | None = Field(description="name of who started it; null: this was not noted then")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -99,6 +100,9 @@ class ReportOut(FromView):
     ignored: int
     ignored_by_reason: dict[str, int]
     failures_by_class: dict[str, int]
+    truncated: int = Field(default=0, description="done images whose file is cut short: read as far as it goes")
+    tiled: int = Field(default=0, description="done images that are long: recognised in parts")
+    first_pages: int = Field(default=0, description="done images of a file with several pages: only the first was read")
     lines: int
     erased: int
     folder_markers: int

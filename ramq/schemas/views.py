@@ -125,6 +125,7 @@ class MetadataOut(FromView):
     rating: int | None = Field(description="stars from 0 to 5; -1: rejected")
     creator: str | None
     rights: str | None
+    sidecar: str | None = Field(default=None, description="key of the XMP sidecar that says some of this; null: none")
 
 
 class ImageOut(FromView):
@@ -158,6 +159,12 @@ class ImageOut(FromView):
     duplicates: int = Field(
         default=1, description="number of images with the same bytes, this one included, whose originals are there"
     )
+    near_copies: int = Field(default=1, description="number of images in its group of near copies, likewise")
+    truncated: float | None = Field(
+        default=None, description="share of the rows that could be read, of a file that is cut short; null: it is whole"
+    )
+    tiles: int | None = Field(default=None, description="parts in which a long picture was recognised; null: one")
+    pages: int | None = Field(default=None, description="pages of the file, of which the first was read; null: one")
 
 
 class UnfitnessOut(FromView):

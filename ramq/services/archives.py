@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
 from storage.ledger import watches
@@ -154,12 +154,12 @@ def _names(session: Session) -> Sequence[ArchiveName]:
 
 def _require_same_keys(old: Source, new: Source) -> None:
     """Refuse an address that would change every key. The keys of a bucket start with the prefix of the archive."""
-    if (old.scheme, old.prefix) == (new.scheme, new.prefix):
-        return
-    if old.scheme != new.scheme:
+    if old.kind != new.kind or old.scheme != new.scheme:
         raise UsageError(
             f"cannot rename {old.uri} to {new.uri}, which is of another kind; enqueue the new one, remove the old one"
         )
+    if old.prefix == new.prefix:
+        return
     raise UsageError(
         f"cannot rename {old.uri} to {new.uri}: its keys would start with {new.prefix!r} instead of {old.prefix!r}; "
         "enqueue the new one and remove the old one"

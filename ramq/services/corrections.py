@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import corrections, elsewhere, generations, vocabularies
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from storage.results.tags import Names
     from storage.search.search import Search
-
-LOCAL = "local"
-"""The author of a change that was made without a token."""
 
 
 class CorrectionClient:

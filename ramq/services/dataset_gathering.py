@@ -25,6 +25,7 @@ from storage.errors import NotFoundError, PermanentError, TransientError, UsageE
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import parse_source
 from storage.objects.tables import column_name
+from storage.objects.tars import TarStore
 from storage.results import archives
 from storage.search.views import SearchQuery
 from workers.pipeline.retry import backoff_seconds
@@ -290,7 +291,7 @@ class Gatherer:
         uri = beside.archive_uri
         store = self._stores.get(uri) or self._stores.setdefault(uri, self._access.open(parse_source(uri)))
         try:
-            return sidecar_captions(beside.key, _fetch(store, beside))
+            return [text for name, body in _texts(store, beside) for text in sidecar_captions(name, body)]
         except (PermanentError, UsageError):
             self._count("sidecar_unreadable", 1, beside.key)
             return []
@@ -337,11 +338,13 @@ class Gatherer:
         return ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in self.left_out.items() if count)
 
 
-def _fetch(store: ObjectStore, beside: Sidecar) -> bytes:
-    """Return a file beside a picture. A store that fails for a moment is asked again."""
+def _texts(store: ObjectStore, beside: Sidecar) -> list[tuple[str, bytes]]:
+    """Return the names and contents of what is beside a picture. A store that fails for a moment is asked again."""
     for attempt in range(_TRIES):
         try:
-            return bytes(store.fetch(beside.key, beside.version, MAX_SIDECAR_BYTES).body)
+            if isinstance(store, TarStore):
+                return store.texts_beside(beside.key, beside.version)
+            return [(beside.key, bytes(store.fetch(beside.key, beside.version, MAX_SIDECAR_BYTES).body))]
         except TransientError:
             if attempt == _TRIES - 1:
                 raise
@@ -351,7 +354,7 @@ def _fetch(store: ObjectStore, beside: Sidecar) -> bytes:
 
 def is_address(source: str) -> bool:
     """Return whether a source is an archive, or a folder in one, and no search."""
-    return source.isdecimal() or "://" in source or source.startswith(("/", "./", "../", "~"))
+    return source.isdecimal() or "://" in source or source.removeprefix("tar+").startswith(("/", "./", "../", "~"))
 
 
 def blocks(values: Iterable[Value]) -> Iterator[list[Value]]:

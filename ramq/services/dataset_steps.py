@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ramq.services import stage_models
+from ramq.services.author import LOCAL
 from ramq.services.job_wishes import features_of
 from storage.database import unit_of_work
 from storage.datasets import generated, tasks, versions
@@ -60,7 +61,7 @@ class DatasetStepClient:
         self._options = options
 
     def generate(
-        self, name: str, *, model: str | None = None, captioner: str | None = None, said_by: str = "local"
+        self, name: str, *, model: str | None = None, captioner: str | None = None, said_by: str = LOCAL
     ) -> VersionView:
         """Begin a step that adds captions and tags of a model to every picture of the newest version.
 
@@ -96,7 +97,7 @@ class DatasetStepClient:
         *,
         detector: str | None = None,
         recogniser: str | None = None,
-        said_by: str = "local",
+        said_by: str = LOCAL,
         **cleaning: Any,
     ) -> VersionView:
         """Begin a step that drops tags of pictures whose regions are outliers, or contradict them, or are not there.

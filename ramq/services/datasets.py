@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.dataset_views import Difference, PictureView, TagDifference, TagRow, picture_view
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, said, tasks, versions

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import ignored

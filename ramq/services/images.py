@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ramq.services.captions import Captions
+from ramq.services.missing import MissingClient
 from ramq.services.originals import Original
 from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only
-from storage.results import archives, lookup, regions
+from storage.results import archives, lookup, merged, regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +51,9 @@ class ImageClient:
         thumbnails: the thumbnails on disk.
         decoders: returns the processes that decode images. They start with the first thumbnail.
         is_reachable: whether other machines can reach this process.
+
+    Attributes:
+        missing: images of which people said something and whose files are missing.
     """
 
     def __init__(
@@ -70,11 +74,17 @@ class ImageClient:
         self._is_reachable = is_reachable
         self._stores: dict[str, ObjectStore] = {}
         self._captions = Captions(search)
+        self.missing = MissingClient(engine)
 
     def get(self, image_id: int) -> ImageView:
         """Return one image. Raises ``NotFoundError``."""
         with read_only(self._engine) as session:
             return self._captions.as_corrected(session, [self._search.image(session, image_id)])[0]
+
+    def merged_into(self, image_id: int) -> int | None:
+        """Return the image that took over the one with this number, as after a move; None: no image did."""
+        with read_only(self._engine) as session:
+            return merged.into(session, image_id)
 
     def find(self, text: str, archive: str | None = None) -> int:
         """Return the id of the image that ``text`` names by id, key or URI.
@@ -166,8 +176,8 @@ class ImageClient:
             StoreUnavailableError: the store is unavailable.
         """
         with read_only(self._engine) as session:
-            uri, key, _ = lookup.locate(session, image_id)
-        return Original(self._readable(uri), key)
+            uri, key, version = lookup.locate(session, image_id)
+        return Original(self._readable(uri), key, version)
 
     def content(self, image_id: int) -> bytes:
         """Return the original of an image as it was listed. Reading its archive must be allowed.

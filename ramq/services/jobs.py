@@ -6,29 +6,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ramq.services.author import LOCAL
 from ramq.services.job_wishes import JobWishes, Settled, priority_named, settle
+from ramq.services.retagging import require_features, source_of
 from storage.database import unit_of_work
-from storage.errors import UsageError
+from storage.errors import NotFoundError, UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
 from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, features, generations, teachings, vocabularies
+from storage.results import archives, features, teachings, vocabularies
 from storage.tables import Archive
 from storage.texts import other_forms
 from workers.messages import (
     ANY_MODEL,
     MODELS_WITH_TOKENS,
     kind_of,
-    teaches_from,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
 
     from storage.ledger.requests import RequestKey
     from storage.ledger.views import FailureView, JobReport, JobState, JobView
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from storage.objects.base import S3Options
     from storage.objects.source import Source
     from storage.page import Page
-    from storage.results.features import Stock
-    from storage.tables import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,7 @@ class JobClient:
         stages: Sequence[str] = (),
         selection: Selection = Selection(),  # noqa: B008  (frozen)
         request: RequestKey | None = None,
+        by: str = LOCAL,
     ) -> JobView:
         """Start a job on ``source``, registering the archive if it is new.
 
@@ -105,6 +104,7 @@ class JobClient:
             stages: further stages, for example ``text``. ``recognition`` may be named too.
             selection: which keys are listed. The default list does not count for manifests: people named their keys.
             request: the idempotency key of the request. A repeated request returns the job that it started.
+            by: who starts it.
 
         Raises:
             UsageError: an argument is invalid, or the source does not exist.
@@ -137,6 +137,7 @@ class JobClient:
                 features=asked.features,
                 vocabulary_id=own_tags,
                 selection=selection,
+                said_by=by,
             )
             for stage, stage_model in asked.stages.items():
                 jobs.create(
@@ -149,6 +150,7 @@ class JobClient:
                     priority=urgency,
                     stage=stage,
                     with_job_id=job_id,
+                    said_by=by,
                 )
             if request is not None:
                 requests.remember(session, request, job_id)
@@ -161,6 +163,7 @@ class JobClient:
         from_generation: int | None = None,
         archive: str | None = None,
         skip_missing: bool = False,
+        by: str = LOCAL,
     ) -> list[JobView]:
         """Retag recorded images with another vocabulary, without reading any archive. Start one job for each archive.
 
@@ -169,6 +172,7 @@ class JobClient:
             from_generation: the generation whose vectors and features to use. None: the one in use.
             archive: only this archive: its URI, a URI below it, or its id. None: all.
             skip_missing: skip images whose features are not kept.
+            by: who starts them.
 
         Raises:
             NotFoundError: there is no such vocabulary, generation or archive.
@@ -177,7 +181,7 @@ class JobClient:
         """
         with unit_of_work(self._engine) as session:
             wanted = vocabularies.find(session, vocabulary)
-            source = _source_of(session, from_generation)
+            source = source_of(session, from_generation)
             if wanted.id == source.vocabulary_id:
                 raise UsageError(f"generation {source.id} already has the tags of {wanted.name!r}")
             within = archives.resolve(session, archive) if archive is not None else None
@@ -186,7 +190,7 @@ class JobClient:
                 raise UsageError(f"generation {source.id} has recorded no images there; see `ramq generations`")
             needs = kind_of(source.model) in MODELS_WITH_TOKENS or teachings.is_taught(session, wanted.id)
             if needs and not skip_missing:
-                _require_features(source, stock)
+                require_features(source, stock)
             jobs_ = [
                 jobs.create(
                     session,
@@ -198,6 +202,7 @@ class JobClient:
                     priority="normal",
                     vocabulary_id=wanted.id,
                     from_generation_id=source.id,
+                    said_by=by,
                 )
                 for each in stock
                 if (place := session.get(Archive, each.archive_id)) is not None
@@ -300,6 +305,10 @@ class JobClient:
         place = _as_on_disk(parse_source(source))
         require_allowed(place, allowed, reachable=reachable)
         open_store(place, self._options.s3).check()
+        if place.scheme == "file" and place.prefix:
+            tar = Path(place.root, place.prefix.partition("/")[0])
+            if not tar.exists():
+                raise NotFoundError(f"there is no tar file {tar}")
         return place, place.uri, None
 
     def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
@@ -328,21 +337,3 @@ def _as_on_disk(place: Source) -> Source:
         return place
     there = [form for form in other_forms(place.root) if Path(form).exists()]
     return replace(place, root=there[0]) if len(there) == 1 else place
-
-
-def _source_of(session: Session, generation_id: int | None) -> Generation:
-    if generation_id is not None:
-        return generations.get(session, generation_id)
-    serving = generations.default(session)
-    if serving is None:
-        raise UsageError("nothing is recorded yet; run `ramq enqueue SOURCE` first")
-    return serving
-
-
-def _require_features(source: Generation, stock: Sequence[Stock]) -> None:
-    images, kept = sum(each.images for each in stock), sum(each.with_features for each in stock)
-    if kept < images:
-        raise UsageError(
-            f"generation {source.id} has no features for {images - kept:,} of {images:,} images; enqueue the archive "
-            f"with RAMQ_FEATURES={teaches_from(source.model)} to recognise them again, or skip them with --skip-missing"
-        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
 from storage.remembered import read_only
-from storage.results import archives, metadata
+from storage.results import archives, metadata, sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,7 @@ class MetadataClient:
         """
         with unit_of_work(self._engine) as session:
             archive_id = None if archive is None else archives.whole(session, archive)
+            sidecars.forget_places(session, archive_id)
         count = after = 0
         while True:
             with unit_of_work(self._engine) as session:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MM\0*", "image/tiff"),
 )
 _HEAD_BYTES = 16
+_PART_BYTES = 64 * 1024
 DOWNLOADED = "application/octet-stream"
 
 
@@ -34,15 +36,22 @@ def media_type_of(head: bytes) -> str | None:
 
 
 class Original:
-    """The current object of an image in its archive. It may be newer than the recorded version."""
+    """The current object of an image in its archive. It may be newer than the recorded version.
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    Args:
+        store: its archive.
+        key: its key.
+        version: as it was listed.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, version: str) -> None:
         self._store = store
         self.key = key
+        self._version = version
 
     def info(self) -> ObjectInfo:
         """Return its size and version. Raises the same errors as ``read``."""
-        info = self._store.stat(self.key)
+        info = self._store.stat(self.key, self._version)
         if info.version.startswith("!"):
             b"".join(self._store.open(self.key, info.version, 0, 1))  # raises the reason
         return info
@@ -60,3 +69,36 @@ class Original:
             StoreUnavailableError: the store is unavailable; try again later.
         """
         return self._store.open(self.key, info.version, start, length)
+
+    def file(self) -> IO[bytes]:
+        """Return it as a file of which only what is needed is read. Raises the same errors as ``read``."""
+        return io.BufferedReader(_Parts(self, self.info()), _PART_BYTES)
+
+
+class _Parts(io.RawIOBase):
+    """An original that is read in parts."""
+
+    def __init__(self, original: Original, info: ObjectInfo) -> None:
+        self._original = original
+        self._info = info
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._info.size_bytes}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the base class names any buffer
+        length = min(len(buffer), self._info.size_bytes - self._at)
+        if length <= 0:
+            return 0
+        body = b"".join(self._original.read(self._info, self._at, length))
+        buffer[: len(body)] = body
+        self._at += len(body)
+        return len(body)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ramq.services.corrections import LOCAL, every_vocabulary
+from ramq.services.author import LOCAL
+from ramq.services.corrections import every_vocabulary
 from storage.database import unit_of_work
 from storage.errors import NotFoundError
 from storage.results import archives, corrections, policies

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from ram_core import load_model, load_text_encoder
 from ram_core.errors import ModelError, UnknownModelError
 from ram_core.spaces import METHODS_WITH_TEXTS, load_image_encoder, load_text_tower
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from ram_core.pictures import Decoded
@@ -137,12 +138,12 @@ class QueryModels:
         with self._picture_lock:
             models = [self._picture_model(generation) for generation in generations]
         # outside the lock, because decoding may take long
-        decoded = self._decoded(picture, [model.preprocessing for model, _ in models])
+        decoded = self._decoded(picture, [preprocessing for preprocessing, _ in models])
         vectors = []
         with self._picture_lock:
             for generation, (_, encode), one in zip(generations, models, decoded, strict=True):
                 with _needed_for(generation):  # a damaged checkpoint may show only now
-                    vectors.append(encode(one.pixels[None]))
+                    vectors.append(encode(one.pixels))
         return vectors
 
     def _decoded(self, picture: bytes, preparations: Sequence[Preprocessing]) -> list[Decoded]:
@@ -159,7 +160,8 @@ class QueryModels:
 
         with self._decoder_lock:
             if self._decoders is None:
-                self._decoders = Decoders(min(DECODERS, self._settings.decode_threads), self._settings.max_pixels)
+                count, most = min(DECODERS, self._settings.decode_threads), self._settings.max_pixels
+                self._decoders = Decoders(count, most, reads_truncated=self._settings.truncated == "read")
             return self._decoders
 
     def _texts_of(self, generation: Generation) -> QueryTexts:
@@ -182,8 +184,10 @@ class QueryModels:
     def _models_of_pictures(self, generation: Generation) -> _Kept[Recognizer] | _Kept[ImageEncoder]:
         return self._recognizers if generation.stage == RECOGNITION else self._encoders
 
-    def _picture_model(self, generation: Generation) -> tuple[Any, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
-        """Return a model with a ``preprocessing``, and what makes the vector (D,) of one picture (1, S, S, 3)."""
+    def _picture_model(
+        self, generation: Generation
+    ) -> tuple[Preprocessing, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+        """Return what prepares a picture, and what makes the vector (D,) of that."""
         place: dict[str, Any] = {"device": self._settings.device, "models_dir": self._settings.models_path}
         name = generation.model
         with _needed_for(generation):
@@ -191,12 +195,12 @@ class QueryModels:
                 load_encoder = partial(load_image_encoder, name, precision=self._settings.look_precision, **place)
                 encoder = self._encoders.get(name, load_encoder, lambda one: _encodes_as(one, generation))
                 if encoder is not None:
-                    return encoder, lambda pixels: encoder.encode(pixels)[0]
+                    return encoder.preprocessing, lambda pixels: encoder.encode(pixels[None])[0]
             else:
                 load = partial(load_model, name, **place, cache_dir=self._settings.cache_path)
                 model = self._recognizers.get(name, load, lambda one: _makes_vectors_of(one.spec, generation))
                 if model is not None:
-                    return model, lambda pixels: model.predict(pixels)[0].vector
+                    return _as_recorded(model.preprocessing), partial(_vector_of, model)
         raise _has_other_weights(generation)
 
 
@@ -204,6 +208,22 @@ def _glance() -> Preprocessing:
     from ram_core.transforms import SquashTransform  # noqa: PLC0415  (Pillow; not every command needs it)
 
     return SquashTransform(GLANCE)
+
+
+def _as_recorded(preprocessing: Preprocessing) -> Preprocessing:
+    """Return what prepares a picture as workers do: a long one in tiles."""
+    from ram_core.tiling import tiled  # noqa: PLC0415  (Pillow; not every command needs it)
+
+    found: Preprocessing = tiled(preprocessing)
+    return found
+
+
+def _vector_of(model: Recognizer, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    from ram_core.tiling import mean_vector, squares  # noqa: PLC0415  (loaded with the first model)
+
+    seen = squares(pixels)
+    found = model.predict(seen[1:] if len(seen) > 1 else seen)
+    return found[0].vector if len(found) == 1 else mean_vector(np.stack([one.vector for one in found]))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.reading_files import FILE_FORMATS, Picture, file_name
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError

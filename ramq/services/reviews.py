@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.datasets import reviews, versions
 from storage.datasets.review_views import MOST_AT_ONCE, Last, Review, Said, TagTally, Tally

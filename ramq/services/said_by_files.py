@@ -27,6 +27,7 @@ def lines_of(view: MetadataView) -> list[tuple[str, str]]:
         ("rating", stars),
         ("creator", view.creator),
         ("rights", view.rights),
+        ("sidecar", view.sidecar),
     )
     return [(name, value) for name, value in found if value]
 

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from ram_core.hierarchy.wordnet import paths
+from ram_core.stored_orientation import orientation_of
 from ram_core.xmp_packet import PacketError, Words, written
-from storage.errors import PermanentError, UsageError
+from ram_core.xmp_regions import Regions
+from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects.folder_writes import rewrite
-from storage.objects.source import parse_source
+from storage.objects.source import Source, open_bucket, parse_source, require_writable
 from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
+    from ramq.services.images import ImageClient
+    from ramq.services.regions import RegionClient
+    from storage.objects.base import S3Options
+    from storage.objects.s3_writes import BucketWriter
     from storage.search.views import Hit
 
 Naming = Literal["full", "lightroom"]
+
+T = TypeVar("T")
+RegionsOf = Callable[["Hit"], Regions | None]
+
+AT_ONCE = 16
+"""Sidecars that are read or written at the same time."""
 
 _ENDING = ".xmp"
 # Lightroom reads sidecars of camera raw alone, and expects them without the ending of the raw file.
@@ -37,65 +54,174 @@ class Written:
     written: int = 0
     unchanged: int = 0
     left_out: int = 0
+    without_regions: int = 0
 
 
 def write_sidecars(
     hits: Iterable[Hit],
-    folder: Path | None,
+    place: SidecarPlace,
     failed: Callable[[Hit, str], None],
     *,
     naming: Naming = "full",
     with_captions: bool = True,
+    regions_of: RegionsOf | None = None,
 ) -> Written:
     """Write a sidecar for each hit, or bring the one that is there up to date. Originals are not touched.
 
     Args:
         hits: the images.
-        folder: where the sidecars go, by their keys. None: beside the originals, of archives that are folders.
+        place: where the sidecars go.
         failed: is told of each image whose sidecar could not be written.
         naming: ``full``: ``IMG_1.NEF.xmp``, which digiKam and darktable read. ``lightroom``: ``IMG_1.xmp`` for camera
             raw, ``IMG_1.JPG.xmp`` for other images.
         with_captions: also write captions of models, where nobody has written a description.
+        regions_of: returns the regions of a hit; None: leave regions as they are.
+
+    Raises:
+        ForbiddenError: a bucket may not be written to.
+        UsageError: a bucket ignores the conditions of writes.
     """
-    found, place = Written(), _Place(folder)
-    for hit in hits:
+    found = Written()
+
+    def write(hit: Hit) -> tuple[bool, bool]:
+        regions, is_placed = None, True
+        if regions_of is not None:
+            try:
+                regions = regions_of(hit)
+            except NoPlaceError:
+                is_placed = False  # the words are written
+        is_new = place.rewrite(hit, _name(hit.key, naming), _changing(hit, regions, with_captions=with_captions))
+        return is_new, is_placed
+
+    for hit, result in _each(hits, write):
         try:
-            root, key = place.of(hit), _name(hit.key, naming)
-            is_new = rewrite(root, key, _changing(hit, with_captions), with_folders=folder is not None)
+            is_new, is_placed = result()
+        except ForbiddenError:
+            raise
         except (PermanentError, UsageError, PacketError) as error:
+            if fault := place.fault:
+                raise UsageError(fault) from error
             found.left_out += 1
             failed(hit, str(error))
             continue
         found.written += is_new
         found.unchanged += not is_new
+        found.without_regions += not is_placed
     return found
 
 
-class _Place:
-    """Where the sidecars go. Keys of several archives may be equal, so a folder takes those of one."""
+def _each(hits: Iterable[Hit], write: Callable[[Hit], T]) -> Iterator[tuple[Hit, Callable[[], T]]]:
+    """Write several at once, since a bucket takes long to answer. Yield each with its result, in order."""
+    waiting: deque[tuple[Hit, Future[T]]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, "sidecars") as pool:
+        try:
+            for hit in hits:
+                waiting.append((hit, pool.submit(write, hit)))
+                if len(waiting) > 4 * AT_ONCE:
+                    first, future = waiting.popleft()
+                    yield first, future.result
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result
+        finally:  # what has not begun does not begin any more
+            for _, future in waiting:
+                future.cancel()
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+
+class NoPlaceError(Exception):
+    """Where regions are in the stored picture is not known: its format turns it in another way than EXIF does."""
+
+
+class RegionsInFiles:
+    """The located regions of images, and how their files are stored. Thread-safe.
+
+    Args:
+        regions: the regions.
+        images: the originals, of which the part that says the orientation is read.
+    """
+
+    def __init__(self, regions: RegionClient, images: ImageClient) -> None:
+        self._regions = regions
+        self._images = images
+
+    def __call__(self, hit: Hit) -> Regions | None:
+        """Return the regions of a hit; None: it was not located.
+
+        Raises:
+            NoPlaceError: its format turns pictures in another way than EXIF does.
+            PermanentError: its original cannot be read.
+        """
+        view = self._regions.views([hit.image_id]).get(hit.image_id)
+        if view is None:
+            return None
+        named = tuple((region.tag, region.box) for region in view.regions)
+        if not named:
+            return Regions(hit.width, hit.height, 1, ())
+        with self._images.original(hit.image_id).file() as file:
+            orientation = orientation_of(file)
+        if orientation is None:
+            raise NoPlaceError(f"where regions are in {hit.key} as it is stored is not known")
+        return Regions(hit.width, hit.height, orientation, named)
+
+
+class SidecarPlace:
+    """Where sidecars go. Thread-safe.
+
+    Args:
+        to: a folder, or a bucket with a prefix, below which they lie by their keys. Keys of several archives may be
+            equal, so it takes those of one. None: beside the originals.
+        write_allow: buckets and prefixes that may be written to.
+        s3: how to reach buckets.
+    """
+
+    def __init__(self, to: Path | Source | None, write_allow: tuple[str, ...], s3: S3Options) -> None:
+        self._to = to
+        self._write_allow = write_allow
+        self._s3 = s3
         self._archive: str | None = None
+        self._writers: dict[str, BucketWriter] = {}
+        self._lock = Lock()
+        if isinstance(to, Source):
+            require_writable(to, write_allow)
 
-    def of(self, hit: Hit) -> Path:
-        if self._folder is None:
-            if hit.missing:
-                raise UsageError("its original is missing")
-            return _root(hit.archive)
-        self._archive = self._archive or hit.archive
+    @property
+    def fault(self) -> str | None:
+        """Why nothing more can be written to a bucket; None: nothing is known against it."""
+        return next((writer.fault for writer in self._writers.values() if writer.fault), None)
+
+    def rewrite(self, hit: Hit, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
+        """Change the sidecar of a hit, whose key is ``name``. Return whether it was written."""
+        if self._to is None and hit.missing:
+            raise UsageError("its original is missing")
+        if self._to is not None:
+            self._require_one_archive(hit)
+        if isinstance(self._to, Path):
+            return rewrite(self._to, name, change, with_folders=True)
+        beside = parse_source(hit.archive)
+        if self._to is None and beside.in_tars:
+            raise UsageError("its archive is in tar files, which are never written: use --out or --to")
+        if self._to is None and beside.scheme == "file":
+            return rewrite(Path(beside.root), name, change, with_folders=False)
+        source = self._to or beside
+        if self._to is None:
+            require_writable(beside, self._write_allow)
+        else:
+            name = f"{self._to.prefix}/{name}" if self._to.prefix else name
+        return self._writer(source.root).rewrite(name, change)
+
+    def _require_one_archive(self, hit: Hit) -> None:
+        with self._lock:
+            self._archive = self._archive or hit.archive
         if hit.archive != self._archive:
-            raise UsageError(
-                f"it is not of {self._archive}: write the sidecars of each archive into a folder of its own"
-            )
-        return self._folder
+            raise UsageError(f"it is not of {self._archive}: write the sidecars of each archive to a place of its own")
 
+    def _writer(self, bucket: str) -> BucketWriter:
+        from storage.objects.s3_writes import BucketWriter  # noqa: PLC0415  (boto3 takes a while to import)
 
-def _root(archive: str) -> Path:
-    source = parse_source(archive)
-    if source.scheme != "file":
-        raise UsageError("its archive is a bucket, and sidecars are written into folders only: use --out")
-    return Path(source.root)
+        with self._lock:
+            if bucket not in self._writers:
+                self._writers[bucket] = BucketWriter(open_bucket(bucket, self._s3), "application/rdf+xml")
+            return self._writers[bucket]
 
 
 def _name(key: str, naming: Naming) -> str:
@@ -108,13 +234,14 @@ def _name(key: str, naming: Naming) -> str:
     return f"{folder}{slash}{name}{_ENDING}"
 
 
-def _changing(hit: Hit, with_captions: bool) -> Callable[[bytes | None], bytes | None]:  # noqa: FBT001
+def _changing(hit: Hit, regions: Regions | None, *, with_captions: bool) -> Callable[[bytes | None], bytes | None]:
     names = [tag.name for tag in hit.tags]
     is_told = with_captions and hit.captioner not in {COMPOSED, None} and not hit.caption_contradicts
-    words = Words(tuple(names), tuple(paths(names)), hit.caption if is_told else None)
+    words = Words(tuple(names), tuple(paths(names)), hit.caption if is_told else None, regions)
 
     def change(packet: bytes | None) -> bytes | None:
-        if packet is None and not names and not words.description:
+        has_regions = regions is not None and regions.named
+        if packet is None and not names and not words.description and not has_regions:
             return None
         return written(packet, words)
 

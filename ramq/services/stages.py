@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ramq.services import stage_models, stage_serving
+from ramq.services.author import LOCAL
 from ramq.services.corrections import every_vocabulary
 from ramq.services.job_wishes import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
@@ -109,7 +110,7 @@ class StageClient:
         self._search = search
         self._tags = tags
 
-    def start(
+    def start(  # noqa: PLR0913  (what a stage may be asked for)
         self,
         stage: str,
         asked: SearchQuery,
@@ -118,6 +119,7 @@ class StageClient:
         priority: str = "normal",
         model: str | None = None,
         options: Mapping[str, Any] | None = None,
+        by: str = LOCAL,
     ) -> list[JobView]:
         """Start a stage on recorded images: one job for each archive. Images it has done already are skipped.
 
@@ -130,6 +132,7 @@ class StageClient:
             model: a model of the stage; None: the one in the settings.
             options: what the stage is asked for: see its module in ``workers.stages``. Case and order of tags do not
                 matter, and every name of a tag of a vocabulary means this tag.
+            by: who starts it.
 
         Raises:
             UsageError: no such stage, model or priority, a tag is too long, or no image is found.
@@ -152,6 +155,7 @@ class StageClient:
                     stage=stage,
                     query=None if plan.ids is None else words or "",
                     options=plan.options,
+                    said_by=by,
                 )
                 if named:
                     listings.name(session, job_id, named)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.lessons import KeptFeatures, UnreadableError, contents_of, lesson_of, scores_of
 from ramq.services.taught_vocabulary import head_row, left_behind, store
 from ramq.services.teach_views import Suggestions, Taught, TeachReport, ToLabel, Wanted, Way
@@ -172,7 +172,7 @@ class TeachClient:
             warnings = left_behind(session, source, [lesson.name for lesson in lessons])
         if vocabulary_id == source.vocabulary_id:  # the same again: search uses it already
             return Taught(reports, source.id, name, [])
-        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True)
+        jobs = self._jobs.retag(name, from_generation=source.id, skip_missing=True, by=by)
         return Taught(reports, source.id, name, jobs, warnings)
 
     def left_behind(self, taught: Sequence[str]) -> list[str]:

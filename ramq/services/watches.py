@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from ramq.services.author import LOCAL
 from ramq.services.job_wishes import priority_named
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, UsageError
@@ -75,6 +76,7 @@ class WatchClient:
         every: str | float = DEFAULT_EVERY,
         events: str = "none",
         settle_seconds: float = DEFAULT_SETTLE_SECONDS,
+        by: str = LOCAL,
     ) -> NewWatch:
         """Watch an archive, or a part of one. It is listed at once.
 
@@ -86,6 +88,7 @@ class WatchClient:
             events: ``none``, ``inotify`` (a folder), ``webhook`` (a bucket whose store sends them here) or
                 ``sqs:QUEUE-URL``.
             settle_seconds: how long a key has to be quiet before it is looked at.
+            by: who adds it, and so starts its jobs.
 
         Raises:
             UsageError: an argument is invalid, or the source does not exist.
@@ -97,7 +100,7 @@ class WatchClient:
         if not 0 <= settle_seconds <= MOST_SETTLE_SECONDS:
             raise UsageError(f"--settle is a number of seconds from 0 to {MOST_SETTLE_SECONDS:,.0f}")
         kind, queue_url = events_named(events)
-        _require_fit(kind, is_bucket=source.startswith("s3://"))
+        _require_fit(kind, source)
         place = self._jobs.place_to_watch(source)
         settled, selection = self._jobs.settled(wishes), wishes.selection
         secret = new_secret() if kind == "webhook" else None
@@ -108,6 +111,7 @@ class WatchClient:
                 asks={
                     **asdict(settled),
                     "vocabulary_id": vocabulary,
+                    "said_by": by,
                     "include": list(selection.include),
                     "exclude": list(selection.exclude),
                     "defaults": selection.has_defaults,
@@ -209,7 +213,10 @@ def events_named(events: str) -> tuple[Events, str | None]:
     raise UsageError(f"--events {events[:100]!r} is unknown: write inotify, webhook, sqs:QUEUE-URL, or leave it out")
 
 
-def _require_fit(kind: Events, *, is_bucket: bool) -> None:
+def _require_fit(kind: Events, source: str) -> None:
+    is_bucket = source.startswith("s3://")
+    if kind != "none" and source.startswith("tar+"):
+        raise UsageError("events do not tell of the members of tar files: leave --events out")
     if kind == "inotify" and is_bucket:
         raise UsageError("--events inotify is for folders; for a bucket: sqs:QUEUE-URL or webhook")
     if kind in {"sqs", "webhook"} and not is_bucket:

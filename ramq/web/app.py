@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
@@ -17,13 +18,15 @@ from ramq.web.api import datasets as api_datasets
 from ramq.web.api import duplicates as api_duplicates
 from ramq.web.api import export as api_export
 from ramq.web.api import generations as api_generations
-from ramq.web.api import health, images, readings, regions
+from ramq.web.api import health, images, missing, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
 from ramq.web.api import teaching as api_teaching
 from ramq.web.api import training as api_training
+from ramq.web.api import users as api_users
 from ramq.web.api import watches as api_watches
+from ramq.web.callers import Callers
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
 from ramq.web.metrics import WebMetrics
@@ -33,10 +36,12 @@ from ramq.web.pages import duplicates as duplicate_pages
 from ramq.web.pages import generations as generation_pages
 from ramq.web.pages import images as image_pages
 from ramq.web.pages import jobs as job_pages
+from ramq.web.pages import missing as missing_pages
 from ramq.web.pages import policies as policy_pages
 from ramq.web.pages import reviews as review_pages
 from ramq.web.pages import teaching as teaching_pages
 from ramq.web.pages import training as training_pages
+from ramq.web.pages import users as user_pages
 from ramq.web.problems import (
     CODES,
     MEDIA_TYPE,
@@ -47,6 +52,7 @@ from ramq.web.problems import (
 )
 from ramq.web.rate_limit import RateLimit
 from ramq.web.render import STATIC, Templates
+from ramq.web.roles import Roles, Route, describe
 from ramq.web.security import Gate
 from ramq.web.streams import Streams
 from ramq.web.tokens import Tokens
@@ -56,6 +62,7 @@ from ramq.web.uploads import Pictures
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.exceptions import HTTPException
     from starlette.requests import HTTPConnection
@@ -64,8 +71,10 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
 
 REQUESTS_PER_MINUTE = 3_000
-"""The default rate limit. A page of 60 hits also loads 60 thumbnails, so this allows nearly one page per second."""
+"""The default rate limit where tokens are needed. A page of 60 hits also loads 60 thumbnails, so this allows nearly one
+page per second."""
 
+OPENAPI_PATH = "/v1/openapi.json"
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
 
 # Every operation of the API may return any of these. All are problem documents.
@@ -105,41 +114,38 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         is_stopping: returns whether the server is shutting down. Event streams end then.
     """
     tokens = Tokens(services.settings.api_tokens)
-    per_minute = services.settings.rate_limit
-    if per_minute is None:  # without tokens, only this machine sends requests
-        per_minute = REQUESTS_PER_MINUTE if tokens.are_set else 0
-    limit = RateLimit(per_minute, time.monotonic)
+    callers = Callers(tokens, lambda: services.accounts, is_reachable=services.is_reachable)
     metrics = WebMetrics(services)
-    templates = Templates(tokens, has_trainings=lambda: services.trainings.are_there)
-
-    def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
-        problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
-        if wants_html(connection):
-            return templates.show_problem(connection, problem)
-        return problem_response(problem, error.headers)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with services.search.region_warmer.running(), services.index.following():
-            yield
+    templates = Templates(callers, has_trainings=lambda: services.trainings.are_there)
+    roles = Roles([Route("GET", OPENAPI_PATH)])
+    per_minute = services.settings.rate_limit
+    limit = RateLimit(REQUESTS_PER_MINUTE if per_minute is None else per_minute, time.monotonic)
 
     app = FastAPI(
-        lifespan=lifespan,
+        lifespan=_lifespan(services, callers),
         title="ramq",
         version=version("ramq"),
         description="Tags, captions and search for large image archives.",
-        openapi_url="/v1/openapi.json",
+        openapi_url=OPENAPI_PATH,
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
         middleware=[
             Middleware(metrics.counting),
-            Middleware(Gate, tokens=tokens, limit=limit, refuse=refuse),
+            Middleware(
+                Gate,
+                callers=callers,
+                roles=roles,
+                limit=limit,
+                limits_this_machine=per_minute is not None,
+                refuse=_refusing(templates),
+            ),
             Middleware(Head),
         ],
     )
     app.state.services = services
-    app.state.tokens = tokens
+    app.state.callers = callers
+    app.state.roles = roles
     app.state.templates = templates
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
@@ -147,28 +153,60 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.exports = Streams()
     app.state.is_stopping = is_stopping
     app.state.limit = limit
-    install_problem_handlers(app, templates.show_problem)
+    install_problem_handlers(app, templates.show_problem, services.images.merged_into)
     jobs = (api_jobs.router, api_jobs.workers_router, api_watches.router)
-    of_images = (images.router, api_export.router, readings.router, regions.router, api_duplicates.router)
+    of_images = (
+        images.router,
+        api_export.router,
+        readings.router,
+        regions.router,
+        api_duplicates.router,
+        missing.router,
+    )
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
-    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning):
+    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning, api_users.router):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
+        roles.add(router)
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
     of_sets = (review_pages, dataset_pages, teaching_pages)
-    for router in (health.router, *(page.router for page in (*pages, *of_sets, reference, login))):
+    for router in (
+        health.router,
+        *(page.router for page in (*pages, *of_sets, missing_pages, user_pages, reference, login)),
+    ):
         app.include_router(router)
+        roles.add(router)
     app.mount("/static", _KeptFiles(directory=STATIC), name="static")
-    _describe(app, has_tokens=tokens.are_set)
+    _describe(app, needs_tokens=tokens.are_set)
     return app
 
 
-def _describe(app: FastAPI, *, has_tokens: bool) -> None:
+def _lifespan(services: Services, callers: Callers) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(callers.refresh)  # whether tokens are needed is known before the first request
+        with services.search.region_warmer.running(), services.index.following():
+            yield
+
+    return lifespan
+
+
+def _refusing(templates: Templates) -> Callable[[HTTPConnection, HTTPException], Response]:
+    def refuse(connection: HTTPConnection, error: HTTPException) -> Response:
+        problem = make_problem(error.status_code, CODES[error.status_code], error.detail)
+        if wants_html(connection):
+            return templates.show_problem(connection, problem)
+        return problem_response(problem, error.headers)
+
+    return refuse
+
+
+def _describe(app: FastAPI, *, needs_tokens: bool) -> None:
     """Complete the OpenAPI document, and remember the parameters of each route.
 
-    FastAPI does not know that errors are problem documents, and that tokens are required.
+    FastAPI does not know that errors are problem documents, and which tokens are required.
     """
     document = app.openapi()
     app.state.parameters = {
@@ -184,6 +222,5 @@ def _describe(app: FastAPI, *, has_tokens: bool) -> None:
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    if has_tokens:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}]
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    describe(document, needs_tokens=needs_tokens)

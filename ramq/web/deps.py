@@ -10,7 +10,8 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringCo
 from pydantic_core import PydanticUseDefault
 from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
+from ramq.web.callers import caller_in
 from ramq.web.render import Templates
 from ramq.web.streams import Streams
 from ramq.web.turns import Turns
@@ -36,9 +37,12 @@ def templates_of(request: Request) -> Templates:
 
 
 def caller_of(request: Request) -> str:
-    """Return the name of the request's token, or ``local`` if no tokens are set."""
-    token = request.app.state.tokens.of(request)
-    return LOCAL if token is None else str(token.name)
+    """Return the name of who sends the request: that of the token's user, or ``local`` if none is needed.
+
+    Everything that notes who said or did something notes this name.
+    """
+    token = caller_in(request).token
+    return LOCAL if token is None else token.name
 
 
 def teaching_turns_of(request: Request) -> Turns:
@@ -105,7 +109,7 @@ def absolute_source(text: str) -> str:
     Raises:
         UsageError: it is relative.
     """
-    if "://" not in text and not text.startswith("/"):
+    if "://" not in text and not text.startswith(("/", "tar+/")):
         raise UsageError(f"{text!r} is a relative path; give s3://bucket/prefix, or the absolute path of a folder")
     return text
 
@@ -207,6 +211,11 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         Query(description="whether of images with the same bytes only the first that matches is a hit"),
         MAYBE_BLANK,
     ] = False,
+    fold_near: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool,
+        Query(description="whether of near copies, too, only the largest that matches is a hit"),
+        MAYBE_BLANK,
+    ] = False,
     special: Annotated[  # noqa: FBT002  (a parameter of the query string)
         bool,
         Query(description="whether facets count only the most special tags of an image: no animal, but a dog"),
@@ -236,6 +245,7 @@ async def typed_filters(  # noqa: PLR0913, PLR0917  (one argument for each param
         threshold=threshold,
         relevance=relevance,
         fold=fold,
+        fold_near=fold_near,
         special=special,
     )
     return SearchForm(q, others, strict)
@@ -289,5 +299,5 @@ def query_string(query: SearchQuery) -> str:
         value = getattr(query, name)
         if value is not None:
             pairs.append((name, f"{value:g}" if isinstance(value, float) else str(value)))
-    pairs += [(name, "1") for name in ("fold", "special") if getattr(query, name)]
+    pairs += [(name, "1") for name in ("fold", "fold_near", "special") if getattr(query, name)]
     return urlencode(pairs)

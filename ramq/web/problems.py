@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ramq.schemas.problem import FieldProblem, Problem
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+
+_OF_IMAGE = re.compile(r"(?P<before>(?:/v1)?/images/)(?P<id>[0-9]{1,18})(?P<after>(?:/[^/]+)*)")
 
 # The first class that matches decides, so subclasses come before their base classes.
 _STATUS: tuple[tuple[type[RamqError], int], ...] = (
@@ -74,6 +77,7 @@ CODES = {
     415: "unsupported-media-type",
     421: "wrong-host",
     429: "too-many-requests",
+    503: "service-unavailable",
 }
 
 
@@ -103,8 +107,13 @@ def wants_html(request: HTTPConnection) -> bool:
     return not is_for_machines and "text/html" in request.headers.get("accept", "")
 
 
-def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], Response]) -> None:
-    """Answer every error of ``app`` with a problem document, or with ``render`` if a browser asked for a page."""
+def install_problem_handlers(
+    app: FastAPI, render: Callable[[Request, Problem], Response], merged_into: Callable[[int], int | None]
+) -> None:
+    """Answer every error of ``app`` with a problem document, or with ``render`` if a browser asked for a page.
+
+    Who reads an image that was merged into another one (``merged_into``) is sent on to that one.
+    """
 
     def answer(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
         if not wants_html(request):
@@ -115,6 +124,8 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
 
     def on_ramq_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RamqError)
+        if isinstance(error, NotFoundError) and (elsewhere := _elsewhere(request, merged_into)):
+            return RedirectResponse(elsewhere, status_code=308)
         problem = problem_of(error, request.query_params.get("q"))
         if problem.status == 500:
             log.error("request_failed", extra={"path": request.url.path, "code": error.code, "detail": str(error)})
@@ -141,6 +152,18 @@ def install_problem_handlers(app: FastAPI, render: Callable[[Request, Problem], 
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
+
+
+def _elsewhere(request: Request, merged_into: Callable[[int], int | None]) -> str | None:
+    """Return where the image of a request is, if it was merged into another one; None: it was not."""
+    named = _OF_IMAGE.fullmatch(request.url.path)
+    if named is None or request.method not in {"GET", "HEAD"}:
+        return None
+    image_id = merged_into(int(named["id"]))
+    if image_id is None:
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{named['before']}{image_id}{named['after']}{query}"
 
 
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:

@@ -9,12 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
-from ramq.services.corrections import LOCAL
+from ramq.services.author import LOCAL
 from ramq.services.special_tags import special_first
+from ramq.web.callers import NOBODY, caller_in
 from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
@@ -25,10 +26,11 @@ from storage.texts import plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from jinja2.runtime import Context
     from starlette.requests import HTTPConnection
 
     from ramq.schemas.problem import Problem
-    from ramq.web.tokens import Tokens
+    from ramq.web.callers import Callers
     from storage.search.views import ReadMatch, Why
 
 WEB = Path(__file__).resolve().parent
@@ -152,9 +154,17 @@ def stage(name: str) -> str:
     return {"infer": "inference"}.get(name, name)
 
 
-def person(name: str) -> str:
-    """Return the display name of the author of a change. Without tokens, the author is the local user."""
-    return "you" if name == LOCAL else name
+def person(name: str, present: str, *, is_local: bool = True) -> str:
+    """Return the display name of the author of a change.
+
+    Args:
+        name: that was noted then.
+        present: the name that this user has now.
+        is_local: whether who looks needs no token, and so is the local user.
+    """
+    if name == LOCAL:
+        return "you" if is_local else "the local user"
+    return name if name == present else f"{present} ({name} then)"
 
 
 def term(name: str) -> str:
@@ -182,12 +192,17 @@ class Templates:
     """Renders templates. One per application.
 
     Args:
-        tokens: the accepted tokens.
+        callers: finds out who sends a request.
         has_trainings: whether there are trainings to show.
     """
 
-    def __init__(self, tokens: Tokens, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
-        self._tokens = tokens
+    def __init__(self, callers: Callers, *, has_trainings: Callable[[], bool] = lambda: False) -> None:
+
+        @pass_context
+        def named(context: Context, name: str) -> str:
+            caller = context.get("caller", NOBODY)
+            return person(name, callers.present_name(name), is_local=not caller.needs_token)
+
         self._environment = Environment(
             loader=FileSystemLoader(WEB / "templates"),
             autoescape=select_autoescape(default=True),
@@ -212,7 +227,7 @@ class Templates:
             "plural": plural,
             "term": term,
             "stage": stage,
-            "person": person,
+            "person": named,
             "special_first": special_first,
             "curves": curves,
             "space_names": space_names,
@@ -224,18 +239,14 @@ class Templates:
         self._environment.globals |= {
             "static": lambda name: f"/static/{name}?v={stamps[name]}",
             "version": version("ramq"),
-            "has_tokens": tokens.are_set,
             "has_trainings": has_trainings,
         }
 
     def show(self, request: HTTPConnection, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
         """Return the page ``template`` with the actions that ``request`` may take. Live data must not be cached."""
-        token = self._tokens.of(request)
-
-        def may(scope: str) -> bool:
-            return not self._tokens.are_set or (token is not None and token.may(scope))
-
-        html = self._environment.get_template(template).render(path=request.url.path, may=may, token=token, **context)
+        caller = caller_in(request)
+        context |= {"path": request.url.path, "may": caller.may, "caller": caller, "token": caller.token}
+        html = self._environment.get_template(template).render(context)
         return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
 
     def show_problem(self, request: HTTPConnection, problem: Problem) -> HTMLResponse:

@@ -2,12 +2,13 @@
 
 The rules:
 
-1. Without tokens, the server is for this machine alone. The ``Host`` must be a loopback name, which refuses foreign
-   pages whose name resolves to 127.0.0.1 (DNS rebinding).
+1. Without tokens in the settings and of users, the server is for this machine alone. The ``Host`` must be a loopback
+   name, which refuses foreign pages whose name resolves to 127.0.0.1 (DNS rebinding).
 2. With tokens, every path except health checks, sign-in and static files requires one. It is sent as
    ``Authorization: Bearer``, or as the cookie that the sign-in page sets. The cookie holds a digest of the token and
    is ``HttpOnly`` and ``SameSite=Strict``.
-3. The scope of a token determines what it allows (``ramq.web.tokens``).
+3. The role of a token determines what it allows (``ramq.web.roles``). Answers that go on for long, such as event
+   streams, end when the token is revoked.
 4. The rate limit applies to each token, and to each address for requests without a token.
 5. A request that changes something must come from our own site, unless it carries a bearer token.
 6. Request bodies are limited in size, whether their length is declared or not.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -26,22 +28,31 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
-from ramq.web.tokens import EVENTS_PATH, SAFE_METHODS, UPLOAD_PATHS, bearer_token, scope_needed
+from ramq.web.callers import NOBODY
+from ramq.web.roles import SAFE_METHODS
+from ramq.web.tokens import bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ramq.web.callers import Caller, Callers
     from ramq.web.rate_limit import RateLimit
-    from ramq.web.tokens import Tokens
+    from ramq.web.roles import Roles
+    from storage.accounts import Role
 
 MAX_UPLOAD_BYTES = 32 * 1024 * 1024
 MAX_BODY_BYTES = 256 * 1024
 MAX_LENGTH_DIGITS = 18
 """The maximum digits of a declared length. Python does not parse numbers with thousands of digits."""
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})
-UNLIMITED_PATHS = frozenset({"/healthz", "/readyz"})
+UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
+"""Where stores send events. They send the secret of the watch, and no token."""
+UNSURE_PATHS = frozenset({"/readyz", "/login"})
+"""What is answered, as to nobody, if it is not known whether a token is valid."""
+RETRY_AFTER_SECONDS = 5
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -82,19 +93,32 @@ def is_same_origin(headers: Headers) -> bool:
 
 
 class Gate:
-    """The middleware that applies the rules above and adds the security headers to every response."""
+    """The middleware that applies the rules above and adds the security headers to every response.
+
+    Args:
+        app: what answers the requests that are let in.
+        callers: finds out who sends a request.
+        roles: what each request needs.
+        limit: the rate limit.
+        limits_this_machine: whether it also counts while no tokens are needed.
+        refuse: answers the others.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        tokens: Tokens,
+        callers: Callers,
+        roles: Roles,
         limit: RateLimit,
+        limits_this_machine: bool,
         refuse: Callable[[HTTPConnection, HTTPException], Response],
     ) -> None:
         self._app = app
-        self._tokens = tokens
+        self._callers = callers
+        self._roles = roles
         self._limit = limit
+        self._limits_this_machine = limits_this_machine
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,52 +135,69 @@ class Gate:
             await send(message)
 
         connection = HTTPConnection(scope)
+        is_for_anybody = scope["path"] == "/healthz" or scope["path"].startswith("/static/")
+        caller = NOBODY if is_for_anybody else await self._callers.identify(connection)
+        needed = None if is_for_anybody else self._roles.needed(scope["method"], scope["path"])
         try:
-            self._check_rate(connection)
-            if self._must_sign_in(connection):
+            self._check_rate(connection, caller)
+            if _must_sign_in(connection, caller, needed):
                 await _sign_in(connection)(scope, receive, send_with_headers)
                 return
-            self._check(connection)
+            self._check(connection, caller, needed)
         except HTTPException as error:
             await self._refuse(connection, error)(scope, receive, send_with_headers)
             return
-        await self._app(scope, _limited(receive, _limit_for(connection)), send_with_headers)
+        is_users = caller.token is not None and caller.token.id is not None
+        sending = self._while_valid(connection, needed, send_with_headers) if is_users else send_with_headers
+        await self._app(scope, _limited(receive, _limit_for(connection)), sending)
 
-    def _must_sign_in(self, connection: HTTPConnection) -> bool:
-        is_screen = connection.scope["method"] == "GET" and not connection.url.path.startswith("/v1/")
-        wants_html = "text/html" in connection.headers.get("accept", "")
-        return is_screen and wants_html and not self._is_open(connection)
+    def _while_valid(self, connection: HTTPConnection, needed: Role | None, send: Send) -> Send:
+        """Wrap ``send`` so that it ends the answer once the token is valid no more. What follows is dropped."""
+        has_ended = False
 
-    def _is_open(self, connection: HTTPConnection) -> bool:
-        path = connection.url.path
-        if not self._tokens.are_set or path in OPEN_PATHS or path.startswith("/static/") or _brings_events(connection):
-            return True
-        return self._tokens.of(connection) is not None
+        async def send_while_valid(message: Message) -> None:
+            nonlocal has_ended
+            if has_ended:
+                return
+            if message.get("more_body"):
+                caller = await self._callers.identify(connection)
+                # While the database is away, nothing of it can be sent; the answer may go on afterwards.
+                if not caller.is_unsure and not caller.may(needed):
+                    has_ended = True
+                    message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
 
-    def _check_rate(self, connection: HTTPConnection) -> None:
-        path = connection.url.path
-        if path in UNLIMITED_PATHS or path.startswith("/static/") or _brings_events(connection):
+        return send_while_valid
+
+    def _check_rate(self, connection: HTTPConnection, caller: Caller) -> None:
+        path = connection.scope["path"]
+        if path in HEALTH_PATHS or path.startswith("/static/") or _brings_events(connection):
             return
-        token = self._tokens.of(connection)
+        if not caller.needs_token and not self._limits_this_machine:
+            return
         # Requests without a valid token are limited by address, which also slows down guessing tokens.
-        caller = f"token {token.name}" if token else f"address {connection.client.host if connection.client else ''}"
-        wait = self._limit.wait_seconds(caller)
+        address = connection.client.host if connection.client else ""
+        wait = self._limit.wait_seconds(f"token {caller.token.name}" if caller.token else f"address {address}")
         if wait:
             detail = "Too many requests: the limit is RAMQ_RATE_LIMIT. Wait for the seconds in Retry-After."
             raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
 
-    def _check(self, connection: HTTPConnection) -> None:
+    def _check(self, connection: HTTPConnection, caller: Caller, needed: Role | None) -> None:
         headers = connection.headers
-        if not self._tokens.are_set and not is_loopback(connection.url.hostname or ""):
+        # Health and static files tell nothing, and whether there are tokens is not looked up for them.
+        if caller is not NOBODY and not caller.needs_token and not is_loopback(connection.url.hostname or ""):
             detail = "Without tokens, only this machine may connect. Use http://localhost or http://127.0.0.1."
             raise HTTPException(421, detail)
-        if not self._is_open(connection):
-            detail = "Send a token from RAMQ_API_TOKENS as `Authorization: Bearer TOKEN`."
-            raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
-        token, needed = self._tokens.of(connection), scope_needed(connection.scope["method"], connection.url.path)
-        if token is not None and not token.may(needed):
-            raise HTTPException(403, f"This requires a token of scope {needed}; {token.name} has {token.scope}.")
-        is_by_token = self._tokens.are_set and bearer_token(headers) is not None
+        if caller.is_unsure and connection.scope["path"] not in UNSURE_PATHS:
+            detail = "The database does not answer, so it is not known whether the token is valid. Try again later."
+            raise HTTPException(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+        if not caller.may(needed):
+            assert needed is not None
+            if caller.token is None:
+                detail = "Send a valid token as `Authorization: Bearer TOKEN`. `ramq token create` makes one."
+                raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+            raise HTTPException(403, caller.token.refusal(needed))
+        is_by_token = caller.needs_token and bearer_token(headers) is not None
         if connection.scope["method"] not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
             raise HTTPException(
                 403, "A request that changes data must come from a page of this site, or carry a bearer token."
@@ -169,11 +210,18 @@ class Gate:
 
 def _brings_events(connection: HTTPConnection) -> bool:
     """Return whether a store sends events. The route checks their secret, and limits those who do not know it."""
-    return connection.scope["method"] == "POST" and EVENTS_PATH.fullmatch(connection.url.path) is not None
+    return connection.scope["method"] == "POST" and EVENTS_PATH.fullmatch(connection.scope["path"]) is not None
+
+
+def _must_sign_in(connection: HTTPConnection, caller: Caller, needed: Role | None) -> bool:
+    is_screen = connection.scope["method"] == "GET" and not connection.scope["path"].startswith("/v1/")
+    wants_html = "text/html" in connection.headers.get("accept", "")
+    is_known = caller.token is not None or caller.is_unsure
+    return is_screen and wants_html and not is_known and not caller.may(needed)
 
 
 def _limit_for(connection: HTTPConnection) -> int:
-    return MAX_UPLOAD_BYTES if connection.url.path in UPLOAD_PATHS else MAX_BODY_BYTES
+    return MAX_UPLOAD_BYTES if connection.scope["path"] in UPLOAD_PATHS else MAX_BODY_BYTES
 
 
 def _too_large(limit: int) -> HTTPException:

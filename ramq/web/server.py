@@ -1,4 +1,4 @@
-"""The web server: serves the application with uvicorn, only on loopback unless tokens are set."""
+"""The web server: serves the application with uvicorn, only on loopback unless there are tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from ramq.settings import Settings
     from ramq.wiring import Services
 
 GRACE_SECONDS = 10
@@ -42,7 +41,7 @@ def serve(
         on_stop: called as soon as the server is told to stop.
 
     Raises:
-        UsageError: ``host`` is not loopback and no tokens are set, or listening on the address failed.
+        UsageError: ``host`` is not loopback and there are no tokens, or listening on the address failed.
     """
     listener = listen(services, host, port)
     server = make_server(services, on_stop=on_stop)
@@ -95,18 +94,21 @@ def make_server(services: Services, *, on_stop: Callable[[], None] | None = None
     return server
 
 
-def require_tokens(settings: Settings, host: str) -> None:
-    """Raise ``UsageError`` if ``host`` can be reached from other machines and no tokens are set."""
-    if not settings.api_tokens and not is_loopback(host):
+def require_tokens(services: Services, host: str) -> None:
+    """Raise ``UsageError`` if ``host`` can be reached from other machines, and there are no tokens."""
+    if is_loopback(host) or services.settings.api_tokens:
+        return
+    if not services.accounts.known().has_tokens:
         raise UsageError(
-            f"listening on {host} requires tokens, because other machines can reach it; "
-            "set RAMQ_API_TOKENS, or use --host 127.0.0.1"
+            f"listening on {host} requires tokens, because other machines can reach it; make one with "
+            "`ramq user add NAME --role admin` and `ramq token create NAME`, or set RAMQ_API_TOKENS, or use "
+            "--host 127.0.0.1"
         )
 
 
 def listen(services: Services, host: str, port: int) -> socket.socket:
     """Open the port and return its socket. Raises ``UsageError`` if that is not allowed or not possible."""
-    require_tokens(services.settings, host)
+    require_tokens(services, host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)

@@ -1,119 +1,125 @@
-"""Access tokens and their scopes.
+"""The tokens in the settings. Those of users are in the database: see ``ramq.web.callers``.
 
 Each entry of ``RAMQ_API_TOKENS`` is ``NAME:SCOPE:TOKEN``, or only a token, which then has every scope. Instead of the
 token, an entry may contain ``sha256:`` and the token's SHA-256 in hex. Then nothing that the server stores can be used
 to sign in.
 
-Each scope includes the ones before it:
-
-* ``read`` views and searches images.
-* ``write`` starts and controls jobs, corrects tags and text, reviews data sets, and
-  teaches tags.
-* ``admin`` also erases images, sets tag rules and chooses the generation in use.
+Each scope is a role (``ramq.web.roles``) under an older name: ``read`` is ``look``, ``write`` is ``run``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ramq.services.token_secrets import digest_of, new_secret, session_from
+from storage.accounts import ROLES
 from storage.errors import UsageError
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.requests import HTTPConnection
 
+    from storage.accounts import Role
+
 COOKIE = "ramq_session"
-SCOPES = ("read", "write", "admin")
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
+SCOPES: dict[str, Role] = {"read": "look", "write": "run", "admin": "admin"}
 
 _NAME = re.compile(r"[\w.-]+")
-_ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>read|write|admin):(?P<secret>.+)", re.DOTALL)
+_ENTRY = re.compile(rf"(?P<name>{_NAME.pattern}):(?P<scope>{'|'.join(SCOPES)}):(?P<secret>.+)", re.DOTALL)
 _HASH = re.compile(r"sha256:(?P<digest>[0-9a-fA-F]{64})")
-_JOBS = re.compile(
-    r"((/v1)?/jobs(/\d+/(pause|resume|cancel|retry))?|/(v1|archives)/watches(/\d+/(pause|resume|secret|remove))?|/v1/stages/\w+/(jobs|estimate)"
-    r"|(/v1)?/datasets(/[^/]+/(pause|resume|cancel|correct|generate|clean))?)/?"
-)
-_CORRECTIONS = re.compile(
-    r"/images/\d+/(tags|text|regions)|/v1/images/\d+/(tags/.+|(text|regions)/corrections(/\d+)?)", re.DOTALL
-)
-_LEARNING = re.compile(
-    r"(/v1)?/teach(/suggestions)?|/datasets/[^/]+/(review|pause|resume|cancel)|/v1/datasets/[^/]+/review/tags/.+",
-    re.DOTALL,
-)
-_WATCH = re.compile(r"/v1/watches/\d+")
-EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
-"""Where stores send events. They send the secret of the watch, and no token."""
-_FOR_ANYBODY = frozenset({"/login", "/logout"})
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The name of a token, for logs and rate limits, and its scope."""
+    """The name of a token's user, for logs, rate limits and what they say; and what it allows.
+
+    ``id`` is that of a token in the database; None: it is in the settings.
+    """
 
     name: str
-    scope: str
+    role: Role
+    id: int | None = None
 
-    def may(self, scope: str) -> bool:
-        """Return whether this token's scope includes ``scope``."""
-        return SCOPES.index(scope) <= SCOPES.index(self.scope)
+    def may(self, role: Role) -> bool:
+        """Return whether this token's role includes ``role``."""
+        return ROLES.index(role) <= ROLES.index(self.role)
+
+    def refusal(self, role: Role) -> str:
+        """Return in words that this token does not allow what needs ``role``, in the words that it was made with."""
+        if self.id is not None:
+            return f"This requires the role {role}; {self.name} has {self.role} with this token."
+        return f"This requires a token of scope {_scope_with(role)}; {self.name} has {_scope_with(self.role)}."
+
+
+def _scope_with(role: Role) -> str:
+    """Return the smallest scope that includes ``role``."""
+    return next(scope for scope, of_scope in SCOPES.items() if ROLES.index(role) <= ROLES.index(of_scope))
 
 
 class Tokens:
-    """The accepted tokens. They are compared in constant time. If none are set, no request needs one."""
+    """The accepted tokens of the settings. They are compared in constant time."""
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         self._known: list[tuple[Token, bytes, bytes]] = []
+        self._sessions: dict[bytes, str] = {}
         sessions_key = secrets.token_bytes(32)
         for number, entry in enumerate(entries, 1):
             found = _ENTRY.fullmatch(entry)
-            token = Token(found["name"], found["scope"]) if found else Token(f"token-{number}", "admin")
+            token = Token(found["name"], SCOPES[found["scope"]]) if found else Token(f"token-{number}", "admin")
             secret = found["secret"] if found else entry
             hashed = _HASH.fullmatch(secret)
-            digest = bytes.fromhex(hashed["digest"]) if hashed else _digest(secret.encode())
+            digest = bytes.fromhex(hashed["digest"]) if hashed else digest_of(secret)
             # A session must not be computable from a hash alone: anyone who reads the hash could then sign in.
-            key = sessions_key + digest if hashed else secret.encode()
-            self._known.append((token, digest, _session(key)))
+            session = session_from(sessions_key + digest if hashed else secret.encode())
+            self._known.append((token, digest, digest_of(session)))
+            self._sessions[digest] = session
 
     @property
     def are_set(self) -> bool:
-        """Whether requests need a token."""
+        """Whether requests need a token because of the settings."""
         return bool(self._known)
 
     def session_of(self, secret: str) -> str | None:
         """Return the cookie's value for a token's secret, or None if the token is unknown."""
-        presented = _digest(secret.strip().encode())
+        presented = digest_of(secret)
         found = None
-        for _, known, session in self._known:
+        for _, known, _session in self._known:
             if hmac.compare_digest(known, presented):
-                found = session.decode()
+                found = self._sessions[known]
         return found
 
     def of(self, connection: HTTPConnection) -> Token | None:
         """Return the token of ``connection``, from its header or its session, or None if there is no valid one."""
-        secret = bearer_token(connection.headers)
-        # Compare digests, so that the duration does not reveal even the length of a token.
-        presented = _digest((secret if secret is not None else connection.cookies.get(COOKIE, "")).encode())
+        presented = presented_by(connection)
+        return None if presented is None else self.matching(presented)
+
+    def matching(self, presented: Presented) -> Token | None:
+        """Return the token with this hash, or the one whose session has it. All are compared, whichever it is."""
         found = None
         for token, known, session in self._known:
-            if hmac.compare_digest(known if secret is not None else _digest(session), presented):
+            if hmac.compare_digest(session if presented.is_session else known, presented.digest):
                 found = token
         return found
 
 
-def scope_needed(method: str, path: str) -> str:
-    """Return the scope that a request needs. Changes need ``admin``, except those listed here for a lower scope."""
-    if method in SAFE_METHODS or path in UPLOAD_PATHS or path in _FOR_ANYBODY:
-        return "read"
-    is_job_or_answer = method == "POST" and (_JOBS.fullmatch(path) or _LEARNING.fullmatch(path))
-    is_watch = method == "DELETE" and _WATCH.fullmatch(path)
-    is_less = is_job_or_answer or is_watch or _CORRECTIONS.fullmatch(path)
-    return "write" if is_less else "admin"
+class Presented(NamedTuple):
+    """The SHA-256 of the token in the header of a request or, if there is no such header, of the session's cookie."""
+
+    digest: bytes
+    is_session: bool
+
+
+def presented_by(connection: HTTPConnection) -> Presented | None:
+    """Return what a request presents to be let in; None: nothing. A header, also a wrong one, is what counts."""
+    secret = bearer_token(connection.headers)
+    if secret is not None:
+        return Presented(digest_of(secret), is_session=False)
+    session = connection.cookies.get(COOKIE)
+    return None if session is None else Presented(digest_of(session), is_session=True)
 
 
 def bearer_token(headers: Headers) -> str | None:
@@ -132,13 +138,5 @@ def make_token(name: str, scope: str) -> tuple[str, str]:
         raise UsageError(
             f"a token's name has only letters, digits, dots, dashes and underscores; its scope is {', '.join(SCOPES)}"
         )
-    token = f"ramq_{secrets.token_urlsafe(32)}"
-    return token, f"{name}:{scope}:sha256:{_digest(token.encode()).hex()}"
-
-
-def _digest(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
-
-
-def _session(key: bytes) -> bytes:
-    return hmac.digest(key, b"ramq page session", hashlib.sha256).hex().encode()
+    token = new_secret()
+    return token, f"{name}:{scope}:sha256:{digest_of(token).hex()}"

@@ -54,8 +54,10 @@ def match(session: Session, places: Sequence[Place], names: Iterable[str]) -> di
 
 def _roots(place: Place) -> list[str]:
     """Return what stands before keys in URIs and paths of the images of an archive."""
-    root = uri_of(place.uri, "")
-    return [root, root.removeprefix("file://")] if root.startswith("file://") else [root]
+    roots = [uri_of(place.uri, "")]
+    if roots[0].startswith("tar+"):
+        roots.append(roots[0].removeprefix("tar+"))
+    return [*roots, *(root.removeprefix("file://") for root in roots if root.startswith("file://"))]
 
 
 def _keys(name: str, place: Place, roots: Sequence[str]) -> list[str]:

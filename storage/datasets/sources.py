@@ -150,12 +150,16 @@ def versions_of(session: Session, generation_id: int, image_ids: Sequence[int]) 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A file beside a picture: of the same name, with the ending ``txt`` or ``json``."""
+    """A file beside a picture: of the same name, with the ending ``txt`` or ``json``.
+
+    With ``is_in_tar``, ``key`` and ``version`` are those of the picture: its tar file may have such files beside it.
+    """
 
     image_id: int
     archive_uri: str
     key: str
     version: str
+    is_in_tar: bool
 
 
 def sidecars(session: Session, version_id: int, after: int, limit: int) -> tuple[list[Sidecar], int | None]:
@@ -167,14 +171,18 @@ def sidecars(session: Session, version_id: int, after: int, limit: int) -> tuple
         text(
             f"""
             WITH page AS (
-                SELECT image.id, image.archive_id, regexp_replace(image.key, '[.][^./]*$', '') AS stem
+                SELECT image.id, image.archive_id, image.key, image.version,
+                    regexp_replace(image.key, '[.][^./]*$', '') AS stem
                 FROM dataset_item AS item JOIN image ON image.id = item.image_id
                 WHERE item.version_id = {version_id:d} AND item.image_id > :after ORDER BY image.id LIMIT :limit
             )
-            SELECT page.id, archive.uri, beside.key, beside.version FROM page
+            SELECT page.id, archive.uri, beside.key, beside.version, false AS is_in_tar FROM page
             LEFT JOIN image AS beside ON beside.archive_id = page.archive_id AND beside.missing_since IS NULL
                 AND beside.key = ANY (ARRAY[page.stem || '.txt', page.stem || '.json'])
-            LEFT JOIN archive ON archive.id = beside.archive_id ORDER BY page.id, beside.key DESC
+            LEFT JOIN archive ON archive.id = beside.archive_id
+            UNION ALL SELECT page.id, archive.uri, page.key, page.version, true FROM page
+            JOIN archive ON archive.id = page.archive_id WHERE archive.uri LIKE 'tar+%'
+            ORDER BY 1, 3 DESC
             """  # noqa: S608  (a number)
         ),
         {"after": after, "limit": limit},

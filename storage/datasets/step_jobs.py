@@ -70,6 +70,7 @@ def begin(session: Session, version: VersionView, wanted: Wanted) -> list[int]:
             stage=wanted.stage,
             query=f"data set {version.name}, version {version.number}",
             options=wanted.options,
+            said_by=version.said_by,
         )
         _name(session, job_id, archive_id, version, wanted)
         begun.append(job_id)

@@ -7,6 +7,8 @@ part        rows in memory: ``columns`` for conditions, ``vectors`` for similari
 segment     a part in files;  manifest  the list of segments;  store  local copies;  file_storage  folder or bucket
 counting    matching images by archive and by folder
 condition   conditions of a search on a row;  evaluate, selection  the rows that meet them
+near_search groups of near copies in a whole database: ``hash_pairs`` by hash, ``near_groups`` by vector;
+            ``near_copies`` groups of the pictures of data sets, by vector alone
 milvus      the same answers from a Milvus server
 feature_files  stored image features, in files next to the index
 """

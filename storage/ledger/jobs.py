@@ -46,14 +46,15 @@ def create(  # noqa: PLR0913  (a job's columns)
     query: str | None = None,
     options: Mapping[str, Any] | None = None,
     selection: Selection = EVERYTHING,
+    said_by: str | None = None,
     watch_id: int | None = None,
     of_keys: bool = False,
 ) -> int:
     """Add a job that is not listed yet. Return its id.
 
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
-    that JSON can say. ``selection`` is for jobs that list their source. ``of_keys``: it lists only the keys that
-    ``named_keys`` has for it.
+    that JSON can say. ``selection`` is for jobs that list their source. ``said_by`` is who starts it. ``of_keys``: it
+    lists only the keys that ``named_keys`` has for it.
     """
     job = Job(
         archive_id=archive.id,
@@ -73,6 +74,7 @@ def create(  # noqa: PLR0913  (a job's columns)
         include=list(selection.include),
         exclude=list(selection.exclude),
         has_defaults=selection.has_defaults,
+        said_by=said_by,
         watch_id=watch_id,
         of_keys=of_keys,
     )
@@ -116,8 +118,10 @@ _HAS_NO_WORK = """
 """
 # Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
 _MAY_HAVE_MOVES = """(
-    NOT looked_for_moves AND EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
-                                     AND (NOT job.of_keys OR archive.missing < 10000))
+    NOT looked_for_moves AND (
+        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
+                AND (NOT job.of_keys OR archive.missing < 10000))
+        OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = job.archive_id))
 )"""
 
 
@@ -271,14 +275,9 @@ _IS_FOLDED = """
 def views(
     session: Session, *, limit: int, before: int | None, watch_id: int | None = None, is_folded: bool = False
 ) -> Page[JobView]:
-    """Return jobs, newest first.
+    """Return jobs, newest first: all, or those of a watch. ``before`` is the last id of the previous page.
 
-    Args:
-        session: a transaction.
-        limit: how many.
-        before: the last id of the previous page.
-        watch_id: only the jobs of this watch.
-        is_folded: leave out jobs of watches that are done, without failures, and followed by another one.
+    ``is_folded`` leaves out jobs of watches that are done, without failures, and followed by another one.
     """
     conditions = ["(CAST(:before AS bigint) IS NULL OR job.id < :before)"]
     conditions += ["job.watch_id = :watch_id"] if watch_id is not None else []
@@ -306,11 +305,34 @@ def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
 
 
 def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Add to each job that no worker can do a note which kind of worker it waits for."""
+    """Add notes: for which kind of worker a job waits that none can do, and what a paused job keeps from view."""
+    jobs = _saying_what_is_not_found(session, jobs)
     if not any(job.state == "running" for job in jobs):
         return jobs
     workers = worker_rows.views(session)
     return [replace(job, note=waits_for(job, workers) or job.note) for job in jobs]
+
+
+def _saying_what_is_not_found(session: Session, jobs: list[JobView]) -> list[JobView]:
+    """Say of paused jobs if files that were moved may be among the images that wait in them: nobody reads these."""
+    paused = [job.id for job in jobs if job.state == "paused" and job.note is None and (job.pending or not job.listed)]
+    if not paused:
+        return jobs
+    hidden = set(
+        session.scalars(
+            text(
+                """SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
+                   WHERE job.id = ANY(:ids) AND job.stage = :recognition AND (archive.missing > 0
+                       OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = archive.id))"""
+            ),
+            {"ids": paused, "recognition": RECOGNITION},
+        )
+    )
+    note = (
+        "files of this archive are missing. Whether they were moved to where the images of this job are is found out "
+        "when it is resumed and has read them"
+    )
+    return [replace(job, note=note) if job.id in hidden else job for job in jobs]
 
 
 def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
@@ -365,6 +387,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
         workers=row.workers,
         note=row.note,
+        said_by=row.said_by,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

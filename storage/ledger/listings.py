@@ -158,6 +158,17 @@ def advance(  # noqa: PLR0913
     )
 
 
+def renew(session: Session, job_id: int, epoch: int, *, lease_seconds: float) -> None:
+    """Extend the lease of a listing without a page, in the transaction that ``require`` guards."""
+    session.execute(
+        text(
+            """UPDATE job SET list_lease_until = now() + make_interval(secs => :lease_seconds), list_attempts = 0
+               WHERE id = :id AND list_epoch = :epoch"""
+        ),
+        {"id": job_id, "epoch": epoch, "lease_seconds": lease_seconds},
+    )
+
+
 def give_back(session: Session, job_id: int, epoch: int) -> None:
     """Release a listing to another worker as if it had not been claimed: this one is unfit for it."""
     session.execute(

@@ -39,6 +39,10 @@ _OUTCOMES = """
     ORDER BY key NULLS FIRST, image_id
 """
 
+_ODD = """
+    SELECT count(share) AS share, count(tiles) AS tiles, count(pages) AS pages FROM opening WHERE job_id = :job_id
+"""
+
 
 def summary(session: Session, job_id: int) -> JobReport:
     """Return the current report of a job. Must be the first statement in its transaction.
@@ -55,6 +59,7 @@ def summary(session: Session, job_id: int) -> JobReport:
         ),
         {"job_id": job_id},
     ).one_or_none()
+    odd = session.execute(text(_ODD), {"job_id": job_id}).one()
     hashed, classes = hashlib.sha256(), Counter[str]()
     first = last = None
     n_lines = n_erased = n_ignored = 0
@@ -87,6 +92,9 @@ def summary(session: Session, job_id: int) -> JobReport:
         ignored=job.ignored,
         ignored_by_reason=job.ignored_by_reason,
         failures_by_class=dict(sorted(classes.items())),
+        truncated=odd.share,
+        tiled=odd.tiles,
+        first_pages=odd.pages,
         lines=n_lines,
         erased=n_erased + job.ignored - n_ignored,
         folder_markers=job.listed - (n_lines - n_ignored) - n_erased,

@@ -45,6 +45,7 @@ class JobView:
             ends.
         active_seconds: how long it was worked on, without pauses, waits and loading.
         note: what it waits for, or why it ended.
+        said_by: who started it; None: this was not noted then.
         webhook: state of the webhook delivery about its end; None if there is none.
         watch: the watch that began it; None: somebody enqueued it.
         of_keys: it looks only at keys that events named.
@@ -90,6 +91,7 @@ class JobView:
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     defaults: bool = False
+    said_by: str | None = None
     failures_by_class: dict[str, int] = field(default_factory=dict)
     watch: int | None = None
     of_keys: bool = False
@@ -119,6 +121,9 @@ class JobReport:
     Attributes:
         ignored: number of keys that were left out; they are not part of ``listed``.
         ignored_by_reason: the same by reason.
+        truncated: done images whose file is cut short, and was read as far as it goes.
+        tiled: done images that are long, and were recognised in parts.
+        first_pages: done images of a file with several pages, of which the first was read.
         lines: number of keys in the report; ``lines + erased + folder_markers == listed + ignored``.
         erased: number of images that were deleted since, with their key.
         folder_markers: number of listed keys that stand for a folder.
@@ -143,6 +148,9 @@ class JobReport:
     ignored: int
     ignored_by_reason: dict[str, int]
     failures_by_class: dict[str, int]
+    truncated: int
+    tiled: int
+    first_pages: int
     lines: int
     erased: int
     folder_markers: int

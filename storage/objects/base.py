@@ -79,6 +79,10 @@ class Fetched:
 class ObjectStore(Protocol):
     """The objects of an archive: list after a key, fetch."""
 
+    @property
+    def holds_version(self) -> bool:
+        """Whether all bytes that ``open`` returns are of the version that it was asked for."""
+
     def check(self) -> None:
         """Raise the error that a job on this archive would meet first: no such folder, no permission, no answer."""
 
@@ -99,8 +103,12 @@ class ObjectStore(Protocol):
             UsageError: one is damaged or cannot be read.
         """
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str, known: str = "") -> ObjectInfo:
         """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.
+
+        Args:
+            key: of the object.
+            known: the version that the caller knows, if any. It tells where a member of a tar file is.
 
         Raises:
             StoreUnavailableError, CredentialsError: as ``fetch``.
@@ -173,6 +181,12 @@ class BadKeyError(PermanentError):
     """The key cannot be stored or opened: not UTF-8, or too long."""
 
     code = "bad_key"
+
+
+class TarError(PermanentError):
+    """A tar file, or a part of it, is damaged, compressed, or no tar file at all."""
+
+    code = "bad_tar"
 
 
 class StoreUnavailableError(TransientError):

@@ -48,6 +48,11 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def holds_version(self) -> bool:
+        """A file can be written while it is read."""
+        return False
+
     def check(self) -> None:
         """Raise ``NotFoundError`` or ``ForbiddenError`` if the folder cannot be listed."""
         try:
@@ -186,7 +191,7 @@ class FolderStore:
             return ObjectInfo(key, MISSING_VERSION, 0, None)
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str, known: str = "") -> ObjectInfo:  # noqa: ARG002  (the file tells it)
         """Return the properties of one file; see ``ObjectStore.stat``. Of what a listing passes over, there is none."""
         info = self._info(os.fspath(self.root / key), key)
         if not info.version.startswith("!"):

@@ -22,18 +22,20 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from storage.errors import UsageError
+from storage.objects.tar_names import is_tar, split_member
 from storage.texts import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Kind = Literal["folder", "s3"]
+Kind = Literal["folder", "s3", "tar"]
 
 REASONS: dict[str, str] = {
     "default": "known junk, from the default list",
     "sidecar": "a sidecar file",
     "film": "a film",
     "pattern": "left out by --include or --exclude",
+    "no_tar": "not a tar file, or below a folder with the name of one",
     "ramqignore": "left out by a file .ramqignore, or such a file",
 }
 """Why a key is left out, with words for people."""
@@ -54,7 +56,7 @@ _FOLDERS_KEPT = 4_096
 """How many folders' decisions are remembered. Keys come in order, so a few would do."""
 
 _LIST = "ignored_by_default.txt"
-_HEADING = re.compile(r"\[(default|sidecar|film)(?: (folder|s3))?\]")
+_HEADING = re.compile(r"\[(default|sidecar|film)(?: (folder|s3|tar))?\]")
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 
 
@@ -234,7 +236,7 @@ class Ignoring:
 
     Args:
         selection: what the job was asked for.
-        kind: ``folder`` or ``s3``, for the default list.
+        kind: ``folder``, ``s3`` or ``tar``, for the default list. With ``tar``, a tar file is a folder of its members.
         prefix: the listed part of the archive; what its name is does not matter, since a person named it.
         root: the prefix of the archive itself: files ``.ramqignore`` count from here on.
     """
@@ -242,6 +244,7 @@ class Ignoring:
     def __init__(self, selection: Selection, kind: Kind, prefix: str = "", root: str = "") -> None:
         self._prefix = prefix.strip("/")
         self._root = root.strip("/")
+        self._in_tars = kind == "tar"
         base = f"{self._prefix}/" if self._prefix else ""
         self._first = (_defaults(kind),) if selection.has_defaults else ()
         self._exclude = _typed(selection.exclude, base)
@@ -287,6 +290,8 @@ class Ignoring:
 
         A folder is left out if a pattern says so. Then everything in it is, too.
         """
+        if self._in_tars and is_tar(key) and split_member(key) is None:
+            key = f"{key}/"
         plain, own = _plain(key), _plain(self._prefix)
         if plain.rstrip("/") == own or (own and not plain.startswith(f"{own}/")):
             return None

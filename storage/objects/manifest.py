@@ -1,6 +1,7 @@
 """Manifests as sources: a file of keys or URIs, or an S3 Inventory. They are streamed, any number of times.
 
-All entries of one manifest belong to one archive: one bucket, or files below one folder.
+All entries of one manifest belong to one archive: one bucket, or files below one folder. If ``tar+`` is before its
+address, its entries are members of tar files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -24,6 +25,7 @@ from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options
 from storage.objects.folder import FolderStore
 from storage.objects.source import Source, open_bucket, parse_source, require_allowed
 from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
+from storage.objects.tar_names import split_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +66,7 @@ def is_manifest(text: str) -> bool:
     name = text.rstrip().rpartition("/")[2]
     if name != _INVENTORY and not _LIST.search(name):
         return False
-    if text.startswith("s3://"):
+    if text.removeprefix("tar+").startswith("s3://"):
         return True
     return not Path(parse_source(text).root).is_dir()
 
@@ -78,14 +80,15 @@ class Manifest:
     """
 
     def __init__(self, uri: str, s3: S3Options) -> None:
-        self.place = parse_source(uri)
+        self._named = parse_source(uri)
+        self.place = replace(self._named, in_tars=False)
         self._folder = os.path.dirname(self.place.root)  # noqa: PTH120  (strings: this runs for every entry)
         self._s3 = s3
 
     @property
     def uri(self) -> str:
         """Its address as jobs store it."""
-        return self.place.uri
+        return self._named.uri
 
     @property
     def _is_inventory(self) -> bool:
@@ -110,6 +113,8 @@ class Manifest:
             ForbiddenError: the allow-list does not cover the manifest, a file of it, or an entry.
         """
         require_allowed(self.place, allowed, reachable=reachable)
+        if self._is_inventory and self._named.in_tars:
+            raise UsageError("an inventory lists objects, not members of tar files: enqueue tar+s3://bucket/prefix")
         if self._is_inventory:
             document = self._document()
             for part in self._parts():
@@ -135,7 +140,7 @@ class Manifest:
             UsageError: the manifest is damaged, or an entry is not below ``prefix``.
         """
         first_part, first_row = (int(number) for number in (cursor or "0:0").split(":"))
-        store = FolderStore(Path(archive.root)) if archive.scheme == "file" else None
+        store = FolderStore(Path(archive.root)) if archive.scheme == "file" and not archive.in_tars else None
         for number, part in enumerate(self._parts()):
             if number < first_part:
                 continue
@@ -278,10 +283,16 @@ class Manifest:
             return self._listed(text)
         if text.endswith("/"):
             return None
+        if self._named.in_tars:
+            return Entry(bucket, text)
         etag, size, modified = row.get("etag"), row.get("size"), row.get("lastmodifieddate")
         return Entry(bucket, text, str(etag or "").strip('"'), int(size or 0), _moment(modified))
 
     def _listed(self, text: str) -> Entry | None:
+        if text.startswith("tar+"):
+            if not self._named.in_tars:
+                raise UsageError(f"{text!r} is a member of a tar file: write tar+ before the address of this list, too")
+            text = text.removeprefix("tar+")
         if text.startswith("s3://"):
             bucket, _, key = text.removeprefix("s3://").partition("/")
             if not bucket or not key:
@@ -318,14 +329,24 @@ class Manifest:
                         "write one manifest per archive"
                     )
                 root = entry.root
-                folders = entry.key.split("/")[:-1]
+                folders = self._folders_of(entry)
                 common = folders if common is None else _shared(common, folders)
         if root is None or common is None:
             raise UsageError(f"{self.uri} names no object")
+        in_tars = self._named.in_tars
         if root:
-            return Source("s3", root, "/".join(common[: common.index("")] if "" in common else common))
+            return Source("s3", root, "/".join(common[: common.index("")] if "" in common else common), in_tars)
         folder = "/".join(common) or "/"
-        return Source("file", self._folder if Path(folder).is_relative_to(self._folder) else folder, "")
+        return Source("file", self._folder if Path(folder).is_relative_to(self._folder) else folder, "", in_tars)
+
+    def _folders_of(self, entry: Entry) -> list[str]:
+        """Return the folders in which an entry, or the tar file that it is in, is."""
+        if not self._named.in_tars:
+            return entry.key.split("/")[:-1]
+        inside = split_member(entry.key)
+        if inside is None:
+            raise UsageError(f"{self.uri}: {_shown(entry)} is no member of a tar file: write folder/00000.tar/name.jpg")
+        return inside[0].split("/")[:-1]
 
 
 def _shared(left: list[str], right: list[str]) -> list[str]:

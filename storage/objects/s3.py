@@ -86,7 +86,7 @@ class S3Store:
         self.endpoint_url = endpoint_url
         self.requester_pays = requester_pays
         self._chosen_addressing = addressing
-        self._refusals = Refusals(bucket, endpoint_url, requester_pays=requester_pays)
+        self.refusals = Refusals(bucket, endpoint_url, requester_pays=requester_pays)
         self._lister = BucketLister(self.list_objects)
         # Until a server proves otherwise: some return other ETags than they list, or support no conditions.
         self._takes_conditions = True
@@ -113,7 +113,8 @@ class S3Store:
         return "path" if self.endpoint_url else "auto"
 
     @cached_property
-    def _client(self) -> S3Client:
+    def client(self) -> S3Client:
+        """The client of boto3, for requests that are not here. Its errors are for ``refusals``."""
         client = self._session.client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -137,7 +138,7 @@ class S3Store:
     @cached_property
     def _fast(self) -> ObstoreS3:
         # boto3 also takes the endpoint from AWS_ENDPOINT_URL and from profiles.
-        endpoint = self._client.meta.endpoint_url
+        endpoint = self.client.meta.endpoint_url
         is_aws = (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
         is_virtual = self._addressing == "virtual"
         if is_virtual:
@@ -146,7 +147,7 @@ class S3Store:
         options: dict[str, Any] = {} if is_aws else {"endpoint": endpoint}
         return ObstoreS3(
             self.bucket,
-            region=self._region_of_bucket() if is_aws else self._client.meta.region_name,
+            region=self._region_of_bucket() if is_aws else self.client.meta.region_name,
             virtual_hosted_style_request=is_virtual,
             request_payer=self.requester_pays,
             credential_provider=Boto3CredentialProvider(self._session),
@@ -171,18 +172,23 @@ class S3Store:
         except RamqError:
             raise
         except Exception as error:
-            raise self._refusals.about_bucket(error) from error
+            raise self.refusals.about_bucket(error) from error
         if fast is None:
-            raise self._refusals.about_bucket(botocore.exceptions.NoCredentialsError())
+            raise self.refusals.about_bucket(botocore.exceptions.NoCredentialsError())
         return fast
 
     def _region_of_bucket(self) -> str:
         """Ask AWS for the bucket's region: boto3 follows redirects to another region, obstore does not."""
         try:
-            answer = self._client.head_bucket(Bucket=self.bucket)
+            answer = self.client.head_bucket(Bucket=self.bucket)
         except Exception as error:
-            raise self._refusals.about_bucket(error) from error
-        return answer.get("BucketRegion", self._client.meta.region_name)
+            raise self.refusals.about_bucket(error) from error
+        return answer.get("BucketRegion", self.client.meta.region_name)
+
+    @property
+    def holds_version(self) -> bool:
+        """Until the server turns out to support no conditions."""
+        return self._takes_conditions
 
     def check(self) -> None:
         """Raise the error that a job would meet first: no such bucket, no permission, no answer, no credentials."""
@@ -198,13 +204,10 @@ class S3Store:
 
         A file ``.ramqignore`` counts in the listed folder, and in those above it that belong to the archive.
         """
-        pages = self._all_pages(prefix, after)
-        if ignoring is None:
-            yield from pages
-            return
-        self.read_rules(ignoring, ())
-        for page in pages:
-            yield marked(page, ignoring)
+        if ignoring is not None:
+            self.read_rules(ignoring, ())
+        for page in self._all_pages(prefix, after):
+            yield page if ignoring is None else marked(page, ignoring)
 
     def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:  # noqa: ARG002  (only a folder's depend on them)
         """Give ``ignoring`` the files in the listed folder and above it; see ``ObjectStore.read_rules``."""
@@ -242,9 +245,9 @@ class S3Store:
     def list_objects(self, **options: Any) -> Any:
         """Request one page of keys; options and result are S3's own. Raises errors about the whole bucket."""
         try:
-            return self._client.list_objects_v2(Bucket=self.bucket, **options)
+            return self.client.list_objects_v2(Bucket=self.bucket, **options)
         except Exception as error:
-            raise self._refusals.about_bucket(error) from error
+            raise self.refusals.about_bucket(error) from error
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Fetch one object; see ``ObjectStore.fetch``. If it changed, its current version is fetched."""
@@ -302,7 +305,7 @@ class S3Store:
     def _get_with_boto3(self, key: str, version: str | None, max_bytes: int) -> Fetched:
         condition: dict[str, Any] = {"IfMatch": f'"{version}"'} if version else {}
         try:
-            answer = self._client.get_object(Bucket=self.bucket, Key=key, **condition)
+            answer = self.client.get_object(Bucket=self.bucket, Key=key, **condition)
             with answer["Body"] as stream:
                 length = answer.get("ContentLength")
                 _refuse_large(length or 0, max_bytes)
@@ -312,15 +315,15 @@ class S3Store:
         except RamqError:
             raise
         except Exception as error:
-            raise self._refusals.about_object(error) from error
+            raise self.refusals.about_object(error) from error
         return Fetched(body, version_of(answer.get("ETag") or version, len(body), answer.get("LastModified")))
 
-    def stat(self, key: str) -> ObjectInfo:
+    def stat(self, key: str, known: str = "") -> ObjectInfo:  # noqa: ARG002  (the server tells it)
         """Return the properties of one object; see ``ObjectStore.stat``."""
         try:
-            answer = self._client.head_object(Bucket=self.bucket, Key=key)
+            answer = self.client.head_object(Bucket=self.bucket, Key=key)
         except Exception as error:
-            named = self._refusals.about_object(error)
+            named = self.refusals.about_object(error)
             if isinstance(named, PermanentError):
                 return ObjectInfo(key, f"!{named.code}", 0, None)
             raise named from error
@@ -334,9 +337,9 @@ class S3Store:
         if has_condition:
             asked["IfMatch"] = f'"{version}"'
         try:
-            answer = self._client.get_object(Bucket=self.bucket, Key=key, **asked)
+            answer = self.client.get_object(Bucket=self.bucket, Key=key, **asked)
         except Exception as error:
-            named = self._refusals.about_object(error)
+            named = self.refusals.about_object(error)
             is_moot = isinstance(named, ObjectChangedError | ObjectRefusedError) and has_condition
             if not is_moot or self.stat(key).version != version:
                 raise named from error
@@ -357,7 +360,7 @@ class S3Store:
                     if not length:
                         return
             except Exception as error:
-                raise self._refusals.about_object(error) from error
+                raise self.refusals.about_object(error) from error
 
     def download(self, key: str, file: IO[bytes]) -> str:
         """Write a whole object to ``file`` in bounded memory and return its version.
@@ -369,7 +372,7 @@ class S3Store:
             file.seek(0)
             file.truncate()
             try:
-                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+                answer = self.client.get_object(Bucket=self.bucket, Key=key)
                 with answer["Body"]:
                     # Not the stream that `with` returns: it would not notice a truncated body.
                     for chunk in answer["Body"].iter_chunks(1 << 20):
@@ -377,9 +380,9 @@ class S3Store:
             except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError) as error:
                 # botocore retries a request, but not a body that was cut off.
                 if attempt == ATTEMPTS:
-                    raise self._refusals.about_object(error) from error
+                    raise self.refusals.about_object(error) from error
             except Exception as error:
-                raise self._refusals.about_object(error) from error
+                raise self.refusals.about_object(error) from error
             else:
                 file.flush()
                 return version_of(answer.get("ETag"), file.tell(), answer.get("LastModified"))

@@ -2,7 +2,9 @@
 
     archives, images    where images are, and their version in the last listing
     contents            which images have the same bytes: ``same_bytes`` what they take over, ``copies`` their groups,
-                        ``moves`` files that were moved
+                        ``moves`` files that were moved, ``replaced`` other pictures under known names, ``merged`` where
+                        links lead, ``missing`` what was ``said`` of pictures that are gone
+    near_copies         groups of pictures that are nearly the same; ``near_views`` for people, ``nearness`` the limits
     records, vectors    results that a worker writes for an image; ``features`` stored for later tags
     generations         what made a result; ``vocabularies`` and ``tags`` are its names and thresholds,
                         ``partitions`` where its rows are, ``serving`` which one searches use

@@ -75,15 +75,13 @@ def _numbered(session: Session, text: str) -> Archive | None:
 
 def _containing(session: Session, source: Source) -> tuple[Archive, str] | None:
     """Return the smallest archive that contains ``source``, and the prefix of the source's keys in it."""
-    scheme = f"{source.scheme}://"
+    scheme = source.uri.partition("://")[0] + "://"
     candidates = session.scalars(select(Archive).where(Archive.uri.startswith(scheme, autoescape=True))).all()
     holders = [archive for archive in candidates if parse_source(archive.uri).contains(source)]
     if not holders:
         return None
     archive = max(holders, key=lambda holder: len(holder.uri))
-    if source.scheme == "s3":
-        return archive, source.prefix
-    return archive, source.root.removeprefix(parse_source(archive.uri).root).strip("/")
+    return archive, source.key_prefix_in(parse_source(archive.uri))
 
 
 def ids(session: Session) -> Sequence[int]:

@@ -7,7 +7,7 @@ new version too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -22,18 +22,64 @@ if TYPE_CHECKING:
 OF_BYTES = ("record", "reading", "localization", "cropping", "look", "feature", "failure", "metadata")
 """Tables whose ``version`` is that of the bytes from which a row was made. Data sets are left as they were sealed."""
 
-# One statement, since each that a batch takes costs a round trip. It sees the table as it was before.
-_NOTE = """
-    WITH fresh AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(hashes)b AS bytea[]))
-            AS fresh (image_id, version, hash)
+_LOOKED_AT = 100
+"""Images of the same bytes that are looked at for what they show: there may be a million empty pictures."""
+
+# One statement, since each that a batch takes costs a round trip. It sees the table as it was before. What bytes show
+# is the same wherever they are: an image that was not decoded, since its bytes were known, has it from another one.
+_NOTE = f"""
+    WITH read AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(%(ids)b AS bigint[]), CAST(%(versions)b AS text[]), CAST(%(hashes)b AS bytea[]),
+            CAST(%(shapes)b AS bigint[]), CAST(%(pixels)b AS bigint[])) AS read (image_id, version, hash, shape, pixels)
+    ), fresh AS MATERIALIZED (
+        SELECT image_id, version, hash, coalesce(read.shape, other.shape) AS shape,
+            coalesce(read.pixels, other.pixels) AS pixels
+        FROM read LEFT JOIN LATERAL (
+            SELECT shape, pixels FROM (
+                SELECT shape, pixels FROM content WHERE read.shape IS NULL AND content.hash = read.hash
+                ORDER BY content.hash, content.image_id LIMIT {_LOOKED_AT}
+            ) AS same WHERE shape IS NOT NULL LIMIT 1
+        ) AS other ON true
     ), noted AS (
-        INSERT INTO content (image_id, version, hash) SELECT image_id, version, hash FROM fresh ORDER BY image_id
-        ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash
-        WHERE (content.version, content.hash) IS DISTINCT FROM (excluded.version, excluded.hash)
+        INSERT INTO content (image_id, version, hash, shape, pixels)
+        SELECT image_id, version, hash, shape, pixels FROM fresh ORDER BY image_id
+        ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash,
+            shape = {{shape}}, pixels = {{pixels}},
+            xid = CASE WHEN content.shape IS DISTINCT FROM {{shape}} THEN excluded.xid ELSE content.xid END
+        WHERE (content.version, content.hash, content.shape, content.pixels)
+            IS DISTINCT FROM (excluded.version, excluded.hash, {{shape}}, {{pixels}})
     )
-    SELECT image_id, content.version, fresh.version FROM content JOIN fresh USING (image_id, hash)
-    WHERE content.version <> fresh.version ORDER BY image_id
+    SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash
+    FROM content JOIN fresh USING (image_id)
+    WHERE content.version <> fresh.version OR content.hash <> fresh.hash ORDER BY image_id
+""".format(  # noqa: S608  (constants)
+    **{
+        column: f"coalesce(excluded.{column}, CASE WHEN content.hash = excluded.hash THEN content.{column} END)"
+        for column in ("shape", "pixels")
+    }
+)
+
+# What is recorded is still that of the former bytes: the batch writes its records later.
+_KEEP_FORMER = """
+    INSERT INTO former_content (image_id, archive_id, version, hash, generation_id, v, width, height)
+    SELECT image.id, image.archive_id, former.version, former.hash, known.generation_id, known.v, known.width,
+        known.height
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:hashes AS bytea[]))
+        AS former (image_id, version, hash)
+    JOIN image ON image.id = former.image_id
+    LEFT JOIN LATERAL (
+        SELECT record.generation_id, vector.v, record.width, record.height FROM record
+        JOIN vector USING (image_id, generation_id)
+        WHERE record.image_id = image.id AND record.version = former.version
+        ORDER BY record.recorded_at DESC LIMIT 1
+    ) AS known ON true
+    ORDER BY image.id
+    ON CONFLICT (image_id) DO NOTHING
+"""
+
+_IS_BACK = """
+    DELETE FROM former_content USING unnest(CAST(:ids AS bigint[]), CAST(:hashes AS bytea[])) AS now (image_id, hash)
+    WHERE former_content.image_id = now.image_id AND former_content.hash = now.hash
 """
 
 _FROM_RECORDS = """
@@ -48,11 +94,16 @@ _FROM_RECORDS = """
 
 @dataclass(frozen=True, slots=True)
 class ReadBytes:
-    """The bytes of an image as they were read: their version, and their SHA-256."""
+    """The bytes of an image as they were read: their version, and their SHA-256.
+
+    ``shape`` and ``pixels`` are hashes of what they show (``ram_core.picture_hashes``); None: they were not decoded.
+    """
 
     image_id: int
     version: str
     sha256: bytes
+    shape: int | None = None
+    pixels: int | None = None
 
 
 def hash_of(sha256: bytes) -> bytes:
@@ -63,7 +114,8 @@ def hash_of(sha256: bytes) -> bytes:
 def note(session: Session, rows: Sequence[ReadBytes]) -> int:
     """Store what was read. Return how many of the images have a new version of the bytes that they had before.
 
-    What was made of these bytes then belongs to the new version. The caller has locked the images.
+    What was made of these bytes then belongs to the new version. Of images with other bytes the former ones are
+    remembered (``replaced``). The caller has locked the images, and has not written their new results yet.
     """
     if not rows:
         return 0
@@ -74,12 +126,27 @@ def note(session: Session, rows: Sequence[ReadBytes]) -> int:
             "ids": [row.image_id for row in ordered],
             "versions": [row.version for row in ordered],
             "hashes": [hash_of(row.sha256) for row in ordered],
+            "shapes": [row.shape for row in ordered],
+            "pixels": [row.pixels for row in ordered],
         },
         prepare=True,
     )
-    touched = {image_id: (before, now) for image_id, before, now in same.fetchall()}
+    found = same.fetchall()
+    touched = {image_id: (before, now) for image_id, before, now, _, is_same in found if is_same}
     hand_on(session, touched)
+    if changed := [row for row in found if not row[4]]:
+        _keep_former(session, changed, {row.image_id: hash_of(row.sha256) for row in ordered})
     return len(touched)
+
+
+def _keep_former(session: Session, changed: Sequence[Any], hashes: Mapping[int, bytes]) -> None:
+    """Remember which bytes these images had, for the end of the job; a second change does not replace the first."""
+    ids = [row[0] for row in changed]
+    session.execute(
+        text(_KEEP_FORMER),
+        {"ids": ids, "versions": [row[1] for row in changed], "hashes": [row[3] for row in changed]},
+    )
+    session.execute(text(_IS_BACK), {"ids": ids, "hashes": [hashes[image_id] for image_id in ids]})
 
 
 def hand_on(session: Session, versions: Mapping[int, tuple[str, str]]) -> None:

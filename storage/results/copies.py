@@ -83,19 +83,23 @@ _ROWS = """
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """The images that have a copy: ``ids`` (N,) ascending, and for each in ``groups`` (N,) the first of its group."""
+    """The images that have a copy: ``ids`` (N,) ascending, and for each in ``groups`` (N,) the first of its group.
+
+    The first one has the lowest id, or of near copies the most pixels.
+    """
 
     ids: NDArray[np.int64]
     groups: NDArray[np.int64]
 
     def hidden(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of these images, ascending, that have a copy with a lower id among them."""
+        """Return those of these images, ascending, of whose group another one is shown: the first, or the lowest id."""
         at = np.searchsorted(self.ids, found)
         is_known = at < len(self.ids)
         is_known[is_known] = self.ids[at[is_known]] == found[is_known]
-        copies = found[is_known]
-        _, firsts = np.unique(self.groups[at[is_known]], return_index=True)
-        return np.delete(copies, firsts)
+        copies, groups = found[is_known], self.groups[at[is_known]]
+        order = np.lexsort((copies, copies != groups, groups))
+        _, firsts = np.unique(groups[order], return_index=True)
+        return np.sort(np.delete(copies[order], firsts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import SmallInteger
 
 from storage.database import driver_connection
-from storage.errors import UsageError
+from storage.errors import ConflictError, UsageError
 from storage.results import images, vectors
 from storage.results.moments import ids_of, union
 from storage.results.tags import UnknownTagError
@@ -94,8 +94,10 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
 
     Raises:
         NotFoundError: one of the images does not exist.
+        ConflictError: a correction of the picture that an image showed before would be lost.
     """
     images.lock(session, image_ids)
+    _require_undisputed(session, image_ids, [one.name for one in said])
     session.execute(
         text(
             """
@@ -119,6 +121,24 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
         },
     )
     vectors.touch(session, image_ids)
+
+
+def _require_undisputed(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:
+    """Keep a new correction from replacing one of another picture, which a job is about to part from this one."""
+    disputed = session.execute(
+        text(
+            """SELECT image_id, correction.spelling FROM former_content AS former JOIN correction USING (image_id)
+               WHERE image_id = ANY(:ids) AND said_at <= former.changed_at
+                 AND name IN (SELECT lower(name) FROM unnest(CAST(:names AS text[])) AS name)
+               ORDER BY image_id LIMIT 1"""
+        ),
+        {"ids": list(image_ids), "names": list(names)},
+    ).one_or_none()
+    if disputed is not None:
+        raise ConflictError(
+            f"image {disputed.image_id} shows another picture than the one of which {disputed.spelling!r} was said. "
+            "The end of a job on its archive parts the two: say it again then"
+        )
 
 
 def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:

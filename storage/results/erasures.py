@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, looks, metadata, readings, regions, teachings
+from storage.results import archives, crops, looks, metadata, openings, readings, regions, sidecars, teachings
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -33,6 +33,9 @@ IMAGES_AT_ONCE = 1_000
 TABLES = (
     "image",
     "content",
+    "former_content",
+    "merged_image",
+    "near_copy",
     "record",
     "vector",
     "failure",
@@ -49,6 +52,7 @@ TABLES = (
     "crop",
     "look",
     "metadata",
+    "opening",
     "dataset_item",
     "dataset_label",
     "dataset_review",
@@ -124,7 +128,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     archives.lock(session, list(session.scalars(held)))
     # Lock first and in order, as workers do: a batch in progress then either commits before or skips the images.
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), ids)
-    session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), ids)
+    for table in ("content", "former_content", "merged_image", "near_copy"):
+        session.execute(text(f"DELETE FROM {table} WHERE image_id = ANY(:ids)"), ids)  # noqa: S608  (constants)
     vectors = repository.erase(session, image_ids)
     recorded = count("DELETE FROM record WHERE image_id = ANY(:ids)")
     failures = count("DELETE FROM failure WHERE image_id = ANY(:ids)")
@@ -134,6 +139,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
     told = metadata.erase(session, image_ids)
+    openings.erase(session, image_ids)
+    sidecars.erase(session, image_ids)
     teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)

@@ -97,12 +97,15 @@ def existing(session: Session, archive_id: int, keys: Sequence[str]) -> set[str]
     return set(session.scalars(there))
 
 
-def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> set[str]:
-    """Return those of ``keys`` that may not need recognising, depending on whether their objects changed."""
+def settled(session: Session, archive_id: int, generation_id: int, keys: Sequence[str]) -> dict[str, str]:
+    """Return those of ``keys`` that may not need recognising, depending on whether their objects changed.
+
+    Each with the version in which it is known.
+    """
     rows = session.execute(
         text(
             """
-            SELECT key FROM image WHERE archive_id = :archive_id AND key = ANY(:keys) AND (
+            SELECT key, version FROM image WHERE archive_id = :archive_id AND key = ANY(:keys) AND (
                 EXISTS (SELECT FROM record r WHERE r.image_id = image.id AND r.generation_id = :generation_id)
                 OR EXISTS (SELECT FROM failure f WHERE f.image_id = image.id AND f.generation_id = :generation_id
                            AND f.about_content)
@@ -111,7 +114,7 @@ def settled(session: Session, archive_id: int, generation_id: int, keys: Sequenc
         ),
         {"archive_id": archive_id, "generation_id": generation_id, "keys": list(keys)},
     )
-    return set(rows.scalars())
+    return {row.key: row.version for row in rows}
 
 
 IS_PENDING = """

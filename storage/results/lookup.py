@@ -10,7 +10,8 @@ from sqlalchemy import select, text, true
 
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
-from storage.results import copies, corrections, metadata, policies
+from storage.objects.tar_names import split_member
+from storage.results import copies, corrections, merged, metadata, near_copies, openings, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
@@ -89,6 +90,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         denied = policies.load(session, names).denied(found.archive_id)
         tags = tag_views(newest, names, None, denied)
         has_denied_tags = not denied.isdisjoint(newest.tags)
+    opening = openings.views(session, [image_id]).get(image_id, openings.USUAL)
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -113,6 +115,10 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         vectors=_vectors(session, image_id),
         metadata=metadata.views(session, [image_id]).get(image_id),
         duplicates=copies.count(session, image_id),
+        near_copies=near_copies.count(session, image_id),
+        truncated=opening.share,
+        tiles=opening.tiles,
+        pages=opening.pages,
     )
 
 
@@ -123,8 +129,11 @@ def uri_of(archive_uri: str, key: str) -> str:
 
 def _root(archive_uri: str) -> str:
     """Return the part before keys in the URIs of images: a folder, or a bucket (S3 keys include the prefix)."""
-    if archive_uri.startswith("s3://"):
-        return f"s3://{archive_uri.removeprefix('s3://').partition('/')[0]}/"
+    scheme, _, rest = archive_uri.partition("://")
+    if scheme.endswith("s3"):
+        return f"{scheme}://{rest.partition('/')[0]}/"
+    if scheme == "tar+file" and (inside := split_member(f"{archive_uri}/")):  # an archive that is one tar file
+        return f"{inside[0].rpartition('/')[0]}/"
     return f"{archive_uri.removesuffix('/')}/"  # only file:/// ends with a slash
 
 
@@ -247,6 +256,8 @@ def _hint(keys: Sequence[str]) -> str:
 def resolve(session: Session, text: str, archives: int | Collection[int] | None) -> int:
     """Return the id of the image that ``text`` names: an id, a key, or a URI.
 
+    The id of an image that was merged into another one names that one.
+
     Args:
         session: a transaction.
         text: as somebody typed it.
@@ -259,6 +270,7 @@ def resolve(session: Session, text: str, archives: int | Collection[int] | None)
     image_id = id_in(text)
     if image_id is None:
         return find(session, text, [archives] if isinstance(archives, int) else archives)
+    image_id = merged.into(session, image_id) or image_id
     locate(session, image_id)
     return image_id
 
@@ -280,6 +292,8 @@ def resolve_all(session: Session, texts: Sequence[str], archive_ids: Collection[
             found.append(_only(name, named.get(name, [])))
         elif number in known:
             found.append(number)
+        elif (other := merged.into(session, number)) is not None:
+            found.append(other)
         else:
             raise NotFoundError(f"there is no image {number}")
     return found

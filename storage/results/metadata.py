@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import driver_connection
+from storage.results import sidecars
 from storage.texts import fold
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from sqlalchemy.engine import RowMapping
     from sqlalchemy.orm import Session
 
 STAGE = "metadata"
@@ -53,7 +55,7 @@ _COLUMNS = {
     "rights": "text",
 }
 _SHOWN = tuple(name for name in _COLUMNS if name not in {"cell", "keyword_folds"})
-_OWN = ("version", "camera_id", "lens_id", *_COLUMNS)
+_OWN = ("version", "camera_id", "lens_id", *_COLUMNS, "own")
 _DEVICES = """
     INSERT INTO device (kind, make, model, label, folded)
     SELECT kind, make, model, label, folded FROM jsonb_to_recordset(CAST(%(devices)s AS jsonb))
@@ -65,9 +67,9 @@ _DEVICES = """
 """
 _WRITE = f"""
     INSERT INTO metadata (image_id, job_id, {", ".join(_OWN)})
-    SELECT image_id, %(job_id)s, version, camera.id, lens.id, {", ".join(_COLUMNS)}
+    SELECT image_id, %(job_id)s, version, camera.id, lens.id, {", ".join(_COLUMNS)}, own
     FROM jsonb_to_recordset(CAST(%(rows)s AS jsonb)) AS told (image_id bigint, version text, make text, camera text,
-        glass text, {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())})
+        glass text, {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}, own jsonb)
     LEFT JOIN device AS camera ON (camera.kind, camera.make, camera.model) = ('camera', told.make, told.camera)
     LEFT JOIN device AS lens ON (lens.kind, lens.make, lens.model) = ('lens', '', told.glass)
     ORDER BY image_id
@@ -80,7 +82,7 @@ _COPY = f"""
     INSERT INTO metadata (image_id, job_id, {", ".join(_OWN)})
     SELECT mine.image_id, :job_id, mine.version, camera_id, lens_id, {
     ", ".join(f"CASE WHEN :with_place THEN {name} END" if name in ("cell", *PLACE) else name for name in _COLUMNS)
-}
+}, CASE WHEN :with_place THEN own ELSE own - '{{{", ".join(PLACE)}}}'::text[] END
     FROM unnest(CAST(:ids AS bigint[]), CAST(:others AS bigint[])) AS same (image_id, other_id)
     JOIN content AS mine ON mine.image_id = same.image_id
     JOIN content AS other ON other.image_id = other_id AND other.hash = mine.hash
@@ -90,20 +92,27 @@ _COPY = f"""
         {", ".join(f"{name} = excluded.{name}" for name in _OWN)}
 """  # noqa: S608  (constants)
 _VIEWS = f"""
-    SELECT image_id, camera.label AS camera, lens.label AS lens, {", ".join(_SHOWN)}
+    SELECT image_id, camera.label AS camera, lens.label AS lens, own ->> 'sidecar' AS sidecar, {", ".join(_SHOWN)}
     FROM metadata LEFT JOIN device AS camera ON camera.id = camera_id LEFT JOIN device AS lens ON lens.id = lens_id
     WHERE image_id = ANY(:ids)
 """  # noqa: S608  (constants)
+_OF_FILES = f"""
+    SELECT image_id, version, own, camera.make AS camera_make, camera.model AS camera_model, lens.model AS lens,
+        {", ".join(_SHOWN)}
+    FROM metadata LEFT JOIN device AS camera ON camera.id = camera_id LEFT JOIN device AS lens ON lens.id = lens_id
+    WHERE image_id = ANY(:ids) AND (own IS NOT NULL OR image_id = ANY(:with_sidecar)) ORDER BY image_id
+"""  # noqa: S608  (constants)
 _FORGET = text(
-    """
+    f"""
     WITH placed AS (
         SELECT image_id FROM metadata JOIN image ON image.id = image_id
         WHERE cell IS NOT NULL AND image_id > :after AND (:archive_id = 0 OR image.archive_id = :archive_id)
         ORDER BY image_id LIMIT :limit FOR NO KEY UPDATE OF metadata
     )
-    UPDATE metadata SET latitude = NULL, longitude = NULL, altitude_m = NULL, cell = NULL, xid = pg_current_xact_id()
+    UPDATE metadata SET latitude = NULL, longitude = NULL, altitude_m = NULL, cell = NULL, xid = pg_current_xact_id(),
+        own = own - '{{{", ".join(PLACE)}}}'::text[]
     FROM placed WHERE metadata.image_id = placed.image_id RETURNING metadata.image_id
-    """
+    """  # noqa: S608  (constants)
 )
 
 
@@ -129,6 +138,7 @@ class MetadataView:
         rating: stars from 0 to 5; -1: rejected.
         creator: who made it.
         rights: who owns it.
+        sidecar: the key of the sidecar that says some of this.
     """
 
     taken_at: datetime | None = None
@@ -148,6 +158,7 @@ class MetadataView:
     rating: int | None = None
     creator: str | None = None
     rights: str | None = None
+    sidecar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +197,15 @@ def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
     if not rows:
         return
     connection = driver_connection(session)
+    beside = sidecars.facts_of(session, [row.image_id for row in rows])
     devices: dict[tuple[str, str, str], str] = {}
     told = []
     for row in rows:
-        facts = row.facts
+        facts, own = row.facts, None
+        if row.image_id in beside:
+            key, said = beside[row.image_id]
+            own = {name: value for name, value in facts.items() if value not in (None, [], ())} | {"sidecar": key}
+            facts = sidecars.overlaid(facts, said)
         make, model = facts.get("camera_make") or "", facts.get("camera_model") or ""
         lens = facts.get("lens") or ""
         if make or model:
@@ -199,6 +215,7 @@ def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
         told.append(
             {"image_id": row.image_id, "version": row.version, "make": make, "camera": model, "glass": lens}
             | {name: facts.get(name) for name in _COLUMNS}
+            | {"own": own}
             | _derived(facts)
         )
     if devices:
@@ -218,6 +235,21 @@ def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place
     if others:
         values = {"ids": list(others), "others": list(others.values()), "job_id": job_id, "with_place": with_place}
         session.execute(text(_COPY), values)
+        join_sidecars(session, list(others), job_id)
+
+
+def join_sidecars(session: Session, image_ids: Sequence[int], job_id: int) -> None:
+    """Store again what the files of images say, with what their sidecars say now. The caller has locked the images."""
+    beside = list(sidecars.facts_of(session, image_ids))
+    rows = session.execute(text(_OF_FILES), {"ids": list(image_ids), "with_sidecar": beside}).mappings()
+    write(session, [MetadataRow(row["image_id"], row["version"], _of_file(row)) for row in rows], job_id)
+
+
+def _of_file(row: RowMapping) -> dict[str, Any]:
+    own = row["own"]
+    if own is None:
+        return {name: value for name, value in row.items() if name not in {"image_id", "version", "own"}}
+    return {name: value for name, value in own.items() if name != "sidecar"}
 
 
 def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.objects.base import MISSING_VERSION
-from storage.results import archives, contents, erasures, readings, region_lists, regions, teachings, vectors
+from storage.results import (
+    archives,
+    contents,
+    erasures,
+    merged,
+    readings,
+    region_lists,
+    regions,
+    said,
+    teachings,
+    vectors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,21 +35,15 @@ AT_ONCE = 500
 
 _FILE_NAME = "regexp_replace(image.key, '^.*/', '')"
 
-_WAS_SPOKEN_OF = """(
-    EXISTS (SELECT FROM correction AS said WHERE said.image_id = image.id)
-    OR EXISTS (SELECT FROM line_correction AS said WHERE said.image_id = image.id)
-    OR EXISTS (SELECT FROM region_correction AS said WHERE said.image_id = image.id)
-    OR EXISTS (SELECT FROM dataset_review AS said WHERE said.image_id = image.id)
-    OR EXISTS (SELECT FROM dataset_item AS item WHERE item.image_id = image.id)
-    OR image.id IN (SELECT unnest(yes || no) FROM head))"""
+# A worker has the ids of a leased shard in its memory, and writes under them. Others are renamed.
+IS_LEASED = """image.id IN (SELECT unnest(image_ids) FROM shard JOIN job ON job.id = shard.job_id
+    WHERE shard.state = 'leased' AND job.archive_id = :archive_id)"""
 
-# Shards of cancelled and failed jobs stay as they were.
-_WAITS = """image.id IN (SELECT unnest(image_ids) FROM shard JOIN job ON job.id = shard.job_id
-    WHERE shard.state IN ('ready', 'leased') AND job.state IN ('running', 'paused'))"""
+# What was said of it may belong to the bytes that its key had before: see ``replaced``.
+_IS_UNDECIDED = "EXISTS (SELECT FROM former_content AS former WHERE former.image_id = image.id)"
 
-_GONE = """
-    image.archive_id = :archive_id AND image.missing_since IS NOT NULL AND image.version IN (content.version, :missing)
-"""
+# What was said was said of the bytes that were read, whatever the key held afterwards.
+_GONE = "image.archive_id = :archive_id AND image.missing_since IS NOT NULL"
 
 # Images with the same bytes are looked at together, so hashes are taken in order.
 _HASHES = f"""
@@ -58,17 +62,18 @@ _CANDIDATES = f"""
         WHERE archive_id = :archive_id AND stage = 'recognition' AND listed_all_at IS NOT NULL
           AND manifest_version IS NULL AND from_generation_id IS NULL AND query IS NULL AND NOT of_keys
     ), candidate AS (
-        SELECT image.id, content.hash, image.key, {_FILE_NAME} AS file_name, {_WAS_SPOKEN_OF} AS was_spoken_of,
+        SELECT image.id, content.hash, image.key, {_FILE_NAME} AS file_name, {said.OF_IMAGE} AS was_spoken_of,
             greatest(image.listed_at, (
                 SELECT max(listed_all_at) FROM listing WHERE listed_all_at < image.missing_since
                 AND (prefix = '' OR image.key = prefix OR starts_with(image.key, prefix || '/')))) AS seen_at,
             CAST(NULL AS timestamptz) AS listed_at
         FROM content JOIN image ON image.id = content.image_id WHERE content.hash = ANY(:hashes) AND {_GONE}
+          AND NOT {IS_LEASED} AND NOT {_IS_UNDECIDED}
         UNION ALL
-        SELECT image.id, content.hash, image.key, {_FILE_NAME}, {_WAS_SPOKEN_OF}, NULL, image.listed_at
+        SELECT image.id, content.hash, image.key, {_FILE_NAME}, {said.OF_IMAGE}, NULL, image.listed_at
         FROM content JOIN image ON image.id = content.image_id
         WHERE content.hash = ANY(:hashes) AND image.archive_id = :archive_id AND image.missing_since IS NULL
-          AND image.version = content.version AND NOT {_WAITS}
+          AND image.version = content.version AND NOT {IS_LEASED} AND NOT {_IS_UNDECIDED}
     ), dated AS MATERIALIZED (
         SELECT *, min(seen_at) OVER (PARTITION BY hash) AS first_seen_at FROM candidate
     )"""  # noqa: S608  (constants)
@@ -109,13 +114,6 @@ finds and lists of regions are made again; crops are made by their next job."""
 
 _HAS_XID = {"vector", "look"}
 
-_SAID_BY_NAME = {"correction": "name", "dataset_review": "(dataset_id, tag_id)"}
-"""Tables of what people said with one row for each of something: the newer row counts."""
-
-_SAID_ANYWHERE = ("line_correction", "region_correction")
-
-_IN_DATASETS = ("dataset_item", "dataset_label")
-
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -136,8 +134,8 @@ class Settled:
 def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after: bytes = b"") -> Settled:
     """Let some images of an archive continue where their files are now.
 
-    Call it again until nothing is left. Doing it twice changes nothing. New images that wait in a shard of any job are
-    left for the end of that job.
+    Call it again until nothing is left. Doing it twice changes nothing. New images in a shard on which a worker is are
+    left for the end of its job.
 
     Args:
         session: a transaction.
@@ -148,7 +146,7 @@ def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after
     if not after:
         missing = text("SELECT id FROM image WHERE archive_id = :id AND missing_since IS NOT NULL")
         contents.note_recorded(session, session.scalars(missing, {"id": archive_id}).all())
-    values = {"archive_id": archive_id, "missing": MISSING_VERSION, "limit": AT_ONCE}
+    values = {"archive_id": archive_id, "limit": AT_ONCE}
     hashes = session.scalars(text(_HASHES), {**values, "after": after}).all()
     if not hashes:  # as at the end of nearly every job
         return Settled(0, None)
@@ -156,8 +154,22 @@ def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after
     teachings.lock(session)
     archives.lock(session, [archive_id])
     moves = _found(session, {**values, "hashes": hashes})
+    taken = hold_shards(session, archive_id, [each for move in moves for each in (move.kept, move.fresh)])
+    moves = [move for move in moves if not {move.kept, move.fresh} & taken]
     if not moves:
         return Settled(0, hashes[-1] if len(hashes) == AT_ONCE else None)
+    join(session, moves, job_ids)
+    return Settled(len(moves), after)
+
+
+def join(session: Session, moves: Sequence[Move], job_ids: Sequence[int] = ()) -> None:
+    """Let images continue where others are, which are erased; links to the numbers of these lead to the images.
+
+    Args:
+        session: a transaction, which holds the lock of what was taught, and that of the archive.
+        moves: no image may be in two of them.
+        job_ids: jobs whose reports name the images that are erased.
+    """
     pairs = {"kept": [move.kept for move in moves], "fresh": [move.fresh for move in moves]}
     every = sorted(pairs["kept"] + pairs["fresh"])
     session.execute(text("SELECT id FROM image WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": every})
@@ -170,21 +182,43 @@ def settle(session: Session, archive_id: int, job_ids: Sequence[int] = (), after
     ).all()
     was_said = _take_what_was_said(session, pairs)
     _take_results(session, pairs)
-    _name_in_reports(session, pairs, job_ids)
+    name_in_jobs(session, pairs, job_ids)
     places = session.execute(
         text(
-            f"""SELECT pair.kept, image.key, image.version, image.size, image.modified_at, old.version AS before
-                FROM {_PAIR} JOIN image ON image.id = pair.fresh JOIN content AS old ON old.image_id = pair.kept"""  # noqa: S608
+            f"""SELECT pair.kept, image.key, image.version, image.size, image.modified_at, image.missing_since,
+                    old.version AS before, now.version AS read, now.hash, now.shape, now.pixels,
+                    old.hash = now.hash AS is_same
+                FROM {_PAIR} JOIN image ON image.id = pair.fresh
+                LEFT JOIN content AS old ON old.image_id = pair.kept
+                LEFT JOIN content AS now ON now.image_id = pair.fresh"""  # noqa: S608  (constants)
         ),
         pairs,
     ).all()
-    contents.hand_on(session, {row.kept: (row.before, row.version) for row in places if row.before != row.version})
+    touched = {row.kept: (row.before, row.read) for row in places if row.is_same and row.before != row.read}
+    contents.hand_on(session, touched)
+    merged.note(session, {move.fresh: move.kept for move in moves})
     erasures.erase(session, pairs["fresh"], forgets_names=False)
     _rename(session, [dict(row._mapping) for row in places])  # noqa: SLF001  (SQLAlchemy's documented name)
     new_id = {move.fresh: move.kept for move in moves}
     _count_again(session, {new_id[one] for one in (*located, *was_said)}, {new_id[one] for one in (*read, *was_said)})
     vectors.touch(session, sorted(pairs["kept"]))
-    return Settled(len(moves), after)
+
+
+def hold_shards(session: Session, archive_id: int, image_ids: Sequence[int]) -> set[int]:
+    """Keep shards with these images from being claimed in this transaction. Return those that a worker has already."""
+    if not image_ids:
+        return set()
+    values = {"ids": list(image_ids), "archive_id": archive_id}
+    session.execute(
+        text(
+            """SELECT shard.id FROM shard JOIN job ON job.id = shard.job_id
+               WHERE shard.state = 'ready' AND job.archive_id = :archive_id AND image_ids && CAST(:ids AS bigint[])
+               ORDER BY shard.id FOR UPDATE OF shard"""
+        ),
+        values,
+    )
+    leased = f"SELECT image.id FROM image WHERE image.id = ANY(:ids) AND {IS_LEASED}"  # noqa: S608  (constants)
+    return set(session.scalars(text(leased), values))
 
 
 def _found(session: Session, values: dict[str, object]) -> list[Move]:
@@ -221,12 +255,13 @@ def _take_results(session: Session, pairs: dict[str, list[int]]) -> None:
             text(f"UPDATE {table} SET image_id = pair.kept{xid} FROM {_PAIR} WHERE {table}.image_id = pair.fresh"),  # noqa: S608
             pairs,
         )
-    told = f"""DELETE FROM metadata AS own USING {_PAIR}, metadata AS new
-        WHERE own.image_id = pair.kept AND new.image_id = pair.fresh"""  # noqa: S608  (constants)
-    session.execute(text(told), pairs)
-    moved = f"""UPDATE metadata SET image_id = pair.kept, xid = pg_current_xact_id()
-        FROM {_PAIR} WHERE metadata.image_id = pair.fresh"""  # noqa: S608  (constants)
-    session.execute(text(moved), pairs)
+    for table, xid in (("metadata", ", xid = pg_current_xact_id()"), ("opening", "")):
+        told = f"""DELETE FROM {table} AS own USING {_PAIR}, {table} AS new
+            WHERE own.image_id = pair.kept AND new.image_id = pair.fresh"""  # noqa: S608  (constants)
+        session.execute(text(told), pairs)
+        moved = f"""UPDATE {table} SET image_id = pair.kept{xid}
+            FROM {_PAIR} WHERE {table}.image_id = pair.fresh"""  # noqa: S608  (constants)
+        session.execute(text(moved), pairs)
     session.execute(
         text(
             f"""UPDATE failure SET image_id = pair.kept FROM {_PAIR} WHERE failure.image_id = pair.fresh
@@ -239,7 +274,7 @@ def _take_results(session: Session, pairs: dict[str, list[int]]) -> None:
 
 def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[int]:
     """Give images what people said of the new ones meanwhile. Return the new ones of whose text or regions they did."""
-    for table, what in _SAID_BY_NAME.items():
+    for table, what in said.BY_NAME.items():
         columns = what.strip("()").split(", ")
         same = " AND ".join(f"own.{column} = new.{column}" for column in columns)
         older = f"""DELETE FROM {table} AS own USING {_PAIR}, {table} AS new WHERE own.image_id = pair.kept
@@ -248,16 +283,16 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
             AND NOT EXISTS (SELECT FROM {table} AS own WHERE own.image_id = pair.kept AND {same})"""  # noqa: S608
         session.execute(text(older), pairs)
         session.execute(text(moved), pairs)
-    said: set[int] = set()
-    for table in _SAID_ANYWHERE:
+    was_said: set[int] = set()
+    for table in said.ANYWHERE:
         moved = f"""UPDATE {table} SET image_id = pair.kept FROM {_PAIR} WHERE {table}.image_id = pair.fresh
             RETURNING pair.fresh"""  # noqa: S608  (constants)
-        said.update(session.scalars(text(moved), pairs))
+        was_said.update(session.scalars(text(moved), pairs))
     both = f"""SELECT pair.kept, pair.fresh, item.version_id FROM {_PAIR}
         JOIN dataset_item AS item ON item.image_id = pair.fresh WHERE NOT EXISTS (
             SELECT FROM dataset_item AS own WHERE own.image_id = pair.kept AND own.version_id = item.version_id)"""  # noqa: S608
     for kept, fresh, version_id in session.execute(text(both), pairs).all():
-        for table in _IN_DATASETS:
+        for table in said.IN_DATASETS:
             moved = f"UPDATE {table} SET image_id = :kept WHERE image_id = :fresh AND version_id = :version_id"  # noqa: S608
             session.execute(text(moved), {"kept": kept, "fresh": fresh, "version_id": version_id})
     for column in ("yes", "no"):
@@ -269,19 +304,33 @@ def _take_what_was_said(session: Session, pairs: dict[str, list[int]]) -> set[in
                 ) AS every ORDER BY at)
             WHERE {column} && CAST(:fresh AS bigint[])"""  # noqa: S608  (constants)
         session.execute(text(renamed), pairs)
-    return said
+    return was_said
 
 
-def _name_in_reports(session: Session, pairs: dict[str, list[int]], job_ids: Sequence[int]) -> None:
-    """Name the images that stay in the shards of jobs, whose reports would otherwise lack their keys."""
+def name_in_jobs(session: Session, pairs: dict[str, list[int]], job_ids: Sequence[int]) -> None:
+    """Name the images that stay in shards: of jobs whose reports would lack their keys, and of what is still to do.
+
+    An image that waits in the same shard under both numbers stays there under one: the other one is passed over.
+    """
+    for which in ("job_id = ANY(:job_ids)", "state = 'ready'"):  # each has its index
+        session.execute(
+            text(
+                f"""UPDATE shard SET image_ids = ARRAY(
+                        SELECT CASE WHEN pair.kept = ANY(shard.image_ids) THEN named.id
+                            ELSE coalesce(pair.kept, named.id) END
+                        FROM unnest(shard.image_ids) WITH ORDINALITY AS named (id, n)
+                        LEFT JOIN {_PAIR} ON pair.fresh = named.id ORDER BY named.n)
+                    WHERE {which} AND image_ids && CAST(:fresh AS bigint[])"""  # noqa: S608  (constants)
+            ),
+            {**pairs, "job_ids": list(job_ids)},
+        )
     session.execute(
         text(
-            f"""UPDATE shard SET image_ids = ARRAY(
-                    SELECT coalesce(pair.kept, named.id) FROM unnest(shard.image_ids) WITH ORDINALITY AS named (id, n)
-                    LEFT JOIN {_PAIR} ON pair.fresh = named.id ORDER BY named.n)
-                WHERE job_id = ANY(:job_ids) AND image_ids && CAST(:fresh AS bigint[])"""  # noqa: S608  (constants)
+            f"""UPDATE naming SET image_id = pair.kept FROM {_PAIR} WHERE naming.image_id = pair.fresh
+                AND NOT EXISTS (SELECT FROM naming AS own
+                    WHERE own.job_id = naming.job_id AND own.image_id = pair.kept)"""  # noqa: S608  (constants)
         ),
-        {**pairs, "job_ids": list(job_ids)},
+        pairs,
     )
     session.execute(
         text(
@@ -299,11 +348,17 @@ def _rename(session: Session, places: Sequence[dict[str, object]]) -> None:
     session.execute(
         text(
             """UPDATE image SET key = :key, version = :version, size = :size, modified_at = :modified_at,
-               missing_since = NULL WHERE id = :kept"""
+               missing_since = :missing_since WHERE id = :kept"""
         ),
         list(places),
     )
-    session.execute(text("UPDATE content SET version = :version WHERE image_id = :kept"), list(places))
+    session.execute(text("DELETE FROM content WHERE image_id = ANY(:ids)"), {"ids": [row["kept"] for row in places]})
+    if read := [row for row in places if row["read"] is not None]:
+        values = text(
+            """INSERT INTO content (image_id, version, hash, shape, pixels)
+               VALUES (:kept, :read, :hash, :shape, :pixels)"""
+        )
+        session.execute(values, read)
 
 
 def _count_again(session: Session, located: Iterable[int], read: Iterable[int]) -> None:

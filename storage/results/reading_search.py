@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storage.database import driver_connection
+from storage.database import driver_connection, with_settings
 from storage.results.moments import HEAD, Changes, Moment, ids_of
 from storage.results.partitions import partition
 
@@ -60,12 +60,11 @@ def images(session: Session, generation_id: int, query: str) -> tuple[Moment, ND
         generation_id: a generation of the stage ``text``.
         query: a valid ``tsquery``.
     """
-    connection = driver_connection(session)
-    # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
-    # The rest of the transaction only reads rows by their keys, so this needs no undoing.
-    connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
     statement = _ALL.format(head=_head(generation_id), generation_id=generation_id)
-    row = connection.execute(statement, {"query": query}, binary=True).fetchone()
+    # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
+    # The rest of a transaction only reads rows by their keys, so this needs no undoing.
+    with with_settings(session, enable_seqscan="off", jit="off") as connection:
+        row = connection.execute(statement, {"query": query}, binary=True).fetchone()
     assert row is not None
     return Moment(*row[:3]), ids_of(row[3])
 

@@ -220,6 +220,18 @@ def note_changes(session: Session, image_id: int) -> None:
     read_words.change(session, added, lost)
 
 
+def forget_lost(session: Session, image_ids: Sequence[int]) -> None:
+    """Forget the words of readings that these images have no longer."""
+    gone = text(
+        """DELETE FROM reading_index WHERE image_id = ANY(:ids) AND NOT EXISTS (
+               SELECT FROM reading WHERE reading.image_id = reading_index.image_id
+               AND reading.generation_id = reading_index.generation_id)
+           RETURNING tsvector_to_array(words)"""
+    )
+    lost = set().union(*(each or () for each in session.scalars(gone, {"ids": list(image_ids)})))
+    read_words.change(session, (), lost)
+
+
 def erase(session: Session, image_ids: Sequence[int]) -> int:
     """Erase the text in images, people's corrections of it, and the words that stood only there.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import text
 
-from storage.database import driver_connection
+from storage.database import with_settings
 from storage.results.moments import HEAD, Moment, ids_of, numbers_of
 from storage.results.region_lists import BLOCK_BITS, RECORD
 
@@ -126,16 +126,15 @@ def find(session: Session, since: Moment | None, names: Sequence[str]) -> Found:
 
     Names are folded. ``region_lists.EVERY`` has every located image, with 0 regions.
     """
-    connection = driver_connection(session)
     statement = _FIND.format(limit=MAX_CHANGED + 1)
     values: dict[str, object] = {"snapshot": None if since is None else since.snapshot}
     if names:
-        # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
-        # The rest of the transaction only reads rows by their keys, so this needs no undoing.
-        connection.execute("SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)")
         statement, values = statement + _WHOLE, {**values, "names": list(names)}
-    cursor = connection.execute(statement, values, binary=True, prepare=not names)
-    rows: list[Any] = cursor.fetchall()
+    # PostgreSQL takes reading a table from end to end for cheaper than it is, and compiling for worth its time.
+    # The rest of a transaction only reads rows by their keys, so this needs no undoing.
+    settings = {"enable_seqscan": "off", "jit": "off"} if names else {}
+    with with_settings(session, **settings) as connection:
+        rows: list[Any] = connection.execute(statement, values, binary=True, prepare=not names).fetchall()
     head = next(row for row in rows if row[0] == "now")
     now, ids = Moment(*head[2:5]), ids_of(head[5])
     whole = {row[1]: _unpacked(*row[5:]) for row in rows if row[0] == "whole"}

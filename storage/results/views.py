@@ -99,7 +99,9 @@ class ImageView:
     ``corrections`` are people's changes. Tags that they removed are not in ``tags``. ``caption_contradicts`` are the
     removed tags that the caption of a model names. ``metadata`` is what the file says; None: it was not read.
     ``precision`` is the number format behind the tags, one of ``PRECISIONS``; None: not recorded.
-    ``duplicates`` is how many images have the same bytes, this one included.
+    ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
+    group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see
+    ``results.openings``.
     """
 
     image_id: int
@@ -126,6 +128,10 @@ class ImageView:
     metadata: MetadataView | None = None
     caption_contradicts: tuple[str, ...] = ()
     duplicates: int = 1
+    near_copies: int = 1
+    truncated: float | None = None
+    tiles: int | None = None
+    pages: int | None = None
 
     @property
     def removed(self) -> list[str]:

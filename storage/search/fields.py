@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
-from storage.results import archives, copies, images, stages
+from storage.results import archives, copies, images, near_copies, openings, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
@@ -48,7 +48,7 @@ def below(prefix: str) -> Condition:
     return forms[0] if len(forms) == 1 else conditions.Any(forms)
 
 
-def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911  (a line for each field)
+def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PLR0911, PLR0912  (a line for each)
     """Return the condition of a filter, but for those that ``text_in_pictures`` answers.
 
     Raises:
@@ -75,12 +75,20 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
         case "missing":
             is_missing = conditions.OneOf(np.array(images.missing(session), dtype=np.int64))
             return is_missing if _yes_or_no(term) else conditions.Not(is_missing)
+        case "duplicate" if term.value.strip().casefold() == "near":
+            return conditions.OneOf(near_copies.every(session).ids)
+        case "truncated":
+            is_cut = conditions.OneOf(np.array(openings.truncated(session), dtype=np.int64))
+            return is_cut if _yes_or_no(term) else conditions.Not(is_cut)
         case "duplicate":
             has_copy = conditions.OneOf(copies.every(session).ids)
             return has_copy if _yes_or_no(term) else conditions.Not(has_copy)
         case "same":
             image_id = number(term)
             return conditions.OneOf(copies.same_as(session, image_id if image_id < BIGINT else 0))
+        case "nearly":
+            image_id = number(term)
+            return conditions.OneOf(near_copies.alike(session, image_id if image_id < BIGINT else 0))
         case name:
             raise TypeError(f"{name}: is found in pictures or their files, see storage.search.query")
 
@@ -88,7 +96,8 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
 def _yes_or_no(term: FieldTerm) -> bool:
     value = term.value.strip().casefold()
     if value not in {"yes", "no"}:
-        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no, such as {term.name}:no")
+        also = ", or near" if term.name == "duplicate" else ""
+        raise QuerySyntaxError(term.at, f"{term.name}: takes yes or no{also}, such as {term.name}:no")
     return value == "yes"
 
 

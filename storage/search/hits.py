@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
-from storage.results import readings
+from storage.results import near_copies, readings
 from storage.results.copies import COUNT_OF
 from storage.results.lookup import tag_views
 from storage.results.views import COMPOSED
@@ -31,7 +31,9 @@ _HITS = f"""
         (record.tags, record.scores) IS DISTINCT FROM (corrected.tags, corrected.scores) AS is_corrected,
         image.key, image.missing_since, archive.uri, image.archive_id,
         ARRAY(SELECT name FROM correction WHERE correction.image_id = wanted.id AND NOT is_present) AS removed,
-        {COUNT_OF.format(image_id="wanted.id")} AS duplicates
+        {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
+        {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
+        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
@@ -90,6 +92,8 @@ def hits_of(
             height=row.height,
             missing_since=row.missing_since,
             duplicates=max(1, row.duplicates),
+            near_copies=max(1, row.near_copies),
+            truncated=row.truncated,
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

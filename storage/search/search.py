@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from storage.errors import UsageError
 from storage.index.condition import All, InArchive, Not, OneOf
 from storage.index.selection import Selection, is_following, most_common
-from storage.results import copies, generations, lookup, metadata, policies, regions, tags, vocabularies
+from storage.results import copies, generations, lookup, metadata, near_copies, policies, regions, tags, vocabularies
 from storage.results.reading_search import Having
 from storage.search import query as queries
 from storage.search.by_date import ByDate
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from storage.index.condition import Condition
     from storage.index.index import VectorIndex
+    from storage.results.copies import Copies
     from storage.results.naming import Hierarchy
     from storage.results.tags import Names
     from storage.results.views import ImageView
@@ -362,11 +363,14 @@ class Search:
         if query.text and not compared:
             return None  # the caller saw no generation yet, so it had no text encoder
         match = queries.resolve(session, query, self.vocabulary, TextInPictures(session, self._kept, self.regions))
-        return match if match is None or not query.fold else self._folded(session, match)
+        if match is not None and query.fold_near:
+            match = self._folded(session, match, near_copies.every(session))
+        if match is not None and (query.fold or query.fold_near):
+            match = self._folded(session, match, copies.every(session))
+        return match
 
-    def _folded(self, session: Session, match: Match) -> Match:
+    def _folded(self, session: Session, match: Match, known: Copies) -> Match:
         """Return the match without images that are copies of others that match."""
-        known = copies.every(session)
         view = self._index().view(session, match.generation.id)
         matching = [OneOf(known.ids)] if match.condition is None else [OneOf(known.ids), match.condition]
         hidden = known.hidden(Selection.of(view, All(tuple(matching))).ids())

@@ -116,9 +116,11 @@ class Hit:
     first of each. Without text and image it is the mean score of the tags of the query.
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``duplicates`` is how many images have the same bytes, this one
-    included; of images that were read before that was noted, it is 1. ``captioner`` is the author of the caption, and
-    ``caption_contradicts`` are the tags that people removed and that the caption of a model names. ``is_corrected``
-    says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule hides any of them.
+    included; of images that were read before that was noted, it is 1. ``near_copies`` is how many are in its group of
+    near copies, likewise. ``truncated`` says whether the file is cut short. ``captioner`` is the author of the
+    caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a model names.
+    ``is_corrected`` says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule
+    hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
     image that match the search, at most five. ``regions`` are the regions in the image that the search is about: those
     of the tags of its ``count:`` and ``area:``. ``region`` is there in a search for regions like one: ``score`` is then
@@ -137,6 +139,8 @@ class Hit:
     height: int
     missing_since: datetime | None = None
     duplicates: int = 1
+    near_copies: int = 1
+    truncated: bool = False
     why: Why | None = None
     captioner: str | None = None
     is_corrected: bool = False
@@ -306,6 +310,8 @@ class SearchQuery:
         where: a further condition, from the query language.
         fold: whether of images with the same bytes only the first is a hit: of those that match, the one that was
             listed first.
+        fold_near: whether of near copies only one is a hit too: of those that match, the one with the most pixels if
+            it is among them.
         special: whether facets count of each image only the tags of which it has no kind: a dog, and no animal.
         generation: the generation to search, instead of the one that serves.
         read_for: the generation that the query was read for. It is searched even if another one serves by now, since
@@ -326,6 +332,7 @@ class SearchQuery:
     threshold: float | None = None
     relevance: float | None = None
     fold: bool = False
+    fold_near: bool = False
     special: bool = False
     sort: str | None = None
     limit: int = 20

@@ -4,6 +4,9 @@
 shard in one byte per image; rows only for failures; vectors apart from records, so that tag queries do not read them.
 """
 
+from storage.tables.accounts import AccessToken as AccessToken
+from storage.tables.accounts import Account as Account
+from storage.tables.accounts import AccountEvent as AccountEvent
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import HASH_BYTES as HASH_BYTES
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
@@ -38,6 +41,12 @@ from storage.tables.ledger import Worker as Worker
 from storage.tables.looks import Look as Look
 from storage.tables.metadata import Device as Device
 from storage.tables.metadata import Metadata as Metadata
+from storage.tables.metadata import Sidecar as Sidecar
+from storage.tables.moves import FormerContent as FormerContent
+from storage.tables.moves import MergedImage as MergedImage
+from storage.tables.near import NearCopy as NearCopy
+from storage.tables.near import NearSearch as NearSearch
+from storage.tables.openings import Opening as Opening
 from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
 from storage.tables.regions import LocatedImage as LocatedImage

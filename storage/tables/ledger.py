@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.tables.base import Base
+from storage.tables.base import XID8, Base
 from storage.tables.generation import Generation, Vocabulary
 
 
@@ -66,14 +66,23 @@ class Content(Base):
     """The bytes of an image when they were last read: what finds the images that have the same ones.
 
     ``hash`` is the beginning of their SHA-256, ``HASH_BYTES`` long. ``version`` is that of the object they are of.
+    ``shape`` and ``pixels`` are hashes of what they show (``ram_core.picture_hashes``). NULL: the pixels were not read
+    since that is kept. A ``shape`` of 0: the picture has next to no structure. ``xid`` is the transaction that last
+    changed the shape; NULL: an older version of ramq wrote the row.
     """
 
     __tablename__ = "content"
-    __table_args__ = (Index("ix_content_hash", "hash", "image_id"),)
+    __table_args__ = (
+        Index("ix_content_hash", "hash", "image_id"),
+        Index("ix_content_xid", "xid", postgresql_where=text("shape IS NOT NULL")),
+    )
 
     image_id: Mapped[int] = mapped_column(ForeignKey(Image.id, ondelete="CASCADE"), primary_key=True)
     version: Mapped[str]
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+    shape: Mapped[int | None] = mapped_column(BigInteger)
+    pixels: Mapped[int | None] = mapped_column(BigInteger)
+    xid: Mapped[int | None] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
 
 
 class Job(Base):
@@ -146,6 +155,8 @@ class Job(Base):
     # When it was paused to ask whether all its images are gone. Resuming it counts as a yes.
     found_nothing_at: Mapped[datetime | None]
     note: Mapped[str | None]
+    # Who started it. None: before that was noted, or nobody did.
+    said_by: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

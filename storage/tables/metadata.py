@@ -1,6 +1,7 @@
 """What the files of images say of them: date, camera, place, and what people wrote into them."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     REAL,
@@ -17,11 +18,11 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import XID8, Base
-from storage.tables.ledger import Image
+from storage.tables.ledger import Archive, Image
 
 
 class Device(Base):
@@ -93,4 +94,17 @@ class Metadata(Base):
     rating: Mapped[int | None] = mapped_column(SmallInteger)
     creator: Mapped[str | None]
     rights: Mapped[str | None]
+    # What the file itself says, if the other columns also have what its sidecar says.
+    own: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     xid: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
+
+
+class Sidecar(Base):
+    """An XMP file beside images, and what it says (``results.sidecars``). ``version`` is that of the listing."""
+
+    __tablename__ = "sidecar"
+
+    archive_id: Mapped[int] = mapped_column(ForeignKey(Archive.id, ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(Text(collation="C"), primary_key=True)
+    version: Mapped[str]
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)

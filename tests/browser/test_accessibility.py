@@ -44,6 +44,8 @@ SCREENS = (
     "/archives",
     "/archives/policies",
     "/duplicates",
+    "/missing",
+    "/duplicates?kind=near",
     "/generations",
     "/training",
     "/datasets",
@@ -53,6 +55,8 @@ SCREENS = (
     "/teach",
     "/teach?tag=my+thing&{yes}",
     "/docs",
+    "/users",
+    "/users/history",
     "/login",
     "/images/999999",
 )

@@ -157,6 +157,7 @@ def test_no_screen_is_wider_than_a_phone(page: Page) -> None:
         "/archives",
         "/archives/policies",
         "/duplicates",
+        "/duplicates?kind=near",
         "/generations",
         "/docs",
     ):
@@ -189,6 +190,7 @@ def test_text_stands_out_from_what_is_behind_it(browser: Browser, base_url: str,
         "/archives",
         "/archives/policies",
         "/duplicates",
+        "/duplicates?kind=near",
         "/generations",
     ):
         page.goto(path)

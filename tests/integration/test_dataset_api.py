@@ -8,7 +8,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
-from ramq.web.tokens import scope_needed
 from ramq.wiring import Services
 from tests.datasets import MadeUp, work
 from tests.services.recognised import settings_for
@@ -77,10 +76,3 @@ def test_sources_that_cannot_be_read_fail_the_version_and_say_why(http: TestClie
     assert wrong.status_code == 422
     assert "cannot be the name of a data set" in wrong.json()["detail"]
     assert http.post("/v1/datasets", json={"name": "x", "sources": []}).status_code == 422
-
-
-def test_tokens_for_jobs_are_enough_to_build_and_not_to_delete() -> None:
-    assert scope_needed("GET", "/v1/datasets") == "read"
-    for path in ("/v1/datasets", "/v1/datasets/pets/correct", "/v1/datasets/pets/cancel"):
-        assert scope_needed("POST", path) == "write"
-    assert scope_needed("DELETE", "/v1/datasets/pets") == "admin"

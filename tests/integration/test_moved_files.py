@@ -365,14 +365,6 @@ def test_two_workers_that_end_a_job_at_once_move_nothing_twice(photos: Photos, m
         assert jobs.next_for_moves(session) is None
 
 
-def test_a_file_that_changed_before_it_went_is_no_move(photos: Photos) -> None:
-    """Nobody read the bytes that it had last."""
-    photos.scalar("UPDATE image SET version = 'changed' WHERE key = 'a.png' RETURNING 1")
-    move(photos, "a.png", "e.png")
-    photos.run()
-    assert photos.missing() == ["a.png"]
-
-
 def test_moves_stay_within_an_archive(photos: Photos, tmp_path: Path) -> None:
     image_id = photos.ids()["a.png"]
     (tmp_path / "elsewhere").mkdir()

@@ -95,7 +95,7 @@ def test_an_original_in_a_bucket_is_read_in_parts_and_not_if_it_changes(
         monkeypatch.setenv(name, value)
     body = b"\x89PNG\r\n\x1a\n" + os.urandom(1_000_000)
     s3_server.put(bucket, {"a.png": body})
-    original = Original(S3Store(bucket, s3_server.endpoint_url), "a.png")
+    original = Original(S3Store(bucket, s3_server.endpoint_url), "a.png", "")
     info = original.info()
     assert original.media_type(info) == "image/png"
     chunks = list(original.read(info, 1_000, 700_000))

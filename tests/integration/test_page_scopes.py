@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from ramq.web.tokens import SCOPES, scope_needed
+from storage.accounts import ROLES
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
 from tests.readings import rectangle
@@ -36,6 +36,12 @@ def offered(client: TestClient, path: str) -> set[str]:
     assert answer.status_code == 200, path
     actions = re.findall(r'<form[^>]*method="post"[^>]*action="([^"?]+)', answer.text)
     return set(actions) - FOR_ANYBODY
+
+
+def all_actions(client: TestClient, screens: list[str]) -> dict[str, str | None]:
+    """What a client that may do everything is offered, and the role that each needs."""
+    roles = client.app.state.roles  # type: ignore[attr-defined]  # FastAPI's own
+    return {action: roles.needed("POST", action) for path in screens for action in offered(client, path)}
 
 
 @pytest.fixture
@@ -72,20 +78,37 @@ def screens(make_client: Callable[..., TestClient], archive: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("secret", "scope"), [("r-secret", "read"), ("w-secret", "write"), ("a-secret", "admin")])
-def test_a_screen_offers_what_the_token_may_do_and_no_more(
-    make_client: Callable[..., TestClient], screens: list[str], secret: str, scope: str
+@pytest.mark.parametrize(("secret", "role"), [("r-secret", "look"), ("w-secret", "run"), ("a-secret", "admin")])
+def test_a_screen_offers_what_a_token_of_the_settings_may_do_and_no_more(
+    make_client: Callable[..., TestClient], screens: list[str], secret: str, role: str
 ) -> None:
-    open_to_all = make_client()
-    everything = {action for path in screens for action in offered(open_to_all, path)}
-    assert {scope_needed("POST", action) for action in everything} == {"write", "admin"}
+    everything = all_actions(make_client(), screens)
+    assert set(everything.values()) == {"correct", "run", "admin"}
     client = make_client(api_tokens=TOKENS)
     client.post("/login", data={"token": secret})
 
     seen = {action for path in screens for action in offered(client, path)}
 
-    allowed = SCOPES[: SCOPES.index(scope) + 1]
-    assert seen == {action for action in everything if scope_needed("POST", action) in allowed}
+    assert seen == {action for action, needed in everything.items() if needed in ROLES[: ROLES.index(role) + 1]}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_screen_offers_what_a_users_role_includes_and_no_more(
+    make_client: Callable[..., TestClient], screens: list[str], role: str
+) -> None:
+    open_to_all = make_client()
+    everything = all_actions(open_to_all, screens)
+    accounts = services_of(open_to_all).accounts
+    accounts.add("boss", "admin")
+    accounts.create_token("boss")
+    accounts.add("ann", role)
+    client = make_client()
+    client.post("/login", data={"token": accounts.create_token("ann").secret})
+
+    seen = {action for path in screens for action in offered(client, path)}
+
+    assert seen == {action for action, needed in everything.items() if needed in ROLES[: ROLES.index(role) + 1]}
+    assert ('href="/users"' in client.get("/jobs").text) == (role == "admin")
 
 
 def test_a_reader_is_told_who_they_are_and_sees_no_way_to_start_a_job(

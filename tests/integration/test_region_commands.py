@@ -47,6 +47,7 @@ def run(service: Services, recognised_engine: Engine, tmp_path: Path) -> Run:
     """Runs a command on the recognised photographs. Tags were located in one of them."""
     write_regions(service, service.images.find("coffee.png"), FOUND)
     environment = {
+        "RAMQ_USER": "ann",
         "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
         "RAMQ_DATA_DIR": str(tmp_path / "data"),
     }
@@ -87,7 +88,7 @@ def test_a_region_is_drawn_rejected_and_taken_back_and_stays_when_tags_are_locat
     assert sorted(tags(run)) == ["plate", "saucer", "spoon\u202e"]
     assert "rejected" in run("region", "coffee.png").stdout
     for said in told(run)["corrections"]:
-        assert said["said_by"] == "local"
+        assert said["said_by"] == "ann"
         assert run("region", "coffee.png", "--undo", str(said["id"])).returncode == 0
     assert tags(run) == ["cup", "spoon\u202e"]
 

@@ -11,9 +11,11 @@ from storage.errors import ForbiddenError
 from storage.objects.base import SourceError
 from storage.objects.s3 import S3Store
 from storage.objects.s3_listing import BucketLister
+from storage.objects.tars import TarStore
 from tests.plan import Plan
 from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.quirky_s3 import ETAG, FEW, MANY, PICTURE, quirky_s3
+from tests.tar_files import packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +63,20 @@ def test_an_object_is_read_under_the_version_that_it_was_listed_with(
     info = store.stat(KEY)
     assert b"".join(store.open(KEY, info.version, 0, len(PICTURE))) == PICTURE
     assert b"".join(store.open(KEY, info.version, 5, 10)) == PICTURE[5:15]
+
+
+@pytest.mark.parametrize(
+    "bucket", ["plain", "weak-etag", "other-etag", "no-etag", "no-last-modified", "chunked", "if-match-501"]
+)
+def test_members_of_tar_files_have_one_version_in_every_store(bucket: str) -> None:
+    with quirky_s3(packed({"a.png": PICTURE, "b.png": b"b"}), "tar") as (url, _):
+        stores = [TarStore(S3Store(bucket, url), 1_000) for _ in range(2)]
+        found = [{info.key: info.version for page in each.pages("", None) for info in page} for each in stores]
+        assert found[0] == found[1]
+        assert len(found[0]) == 2 * FEW
+        for key, version in found[0].items():
+            fetched = stores[1].fetch(key, version, 10_000)
+            assert (fetched.body, fetched.version) == (PICTURE if "a.png" in key else b"b", version)
 
 
 def test_a_store_whose_conditions_do_not_work_is_asked_once_for_each_object(server: tuple[str, list[str]]) -> None:

@@ -368,7 +368,7 @@ def test_no_message_tells_a_secret(s3_server: S3Server, s3_proxy: FaultProxy, ha
 
 def test_the_bucket_is_found_in_its_own_region(monkeypatch: pytest.MonkeyPatch) -> None:
     store = S3Store("bucket")
-    monkeypatch.setattr(store._client, "head_bucket", lambda **_: {"BucketRegion": "eu-central-1"})
+    monkeypatch.setattr(store.client, "head_bucket", lambda **_: {"BucketRegion": "eu-central-1"})
     assert store._fast.config["region"] == "eu-central-1"
 
 

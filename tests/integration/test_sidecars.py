@@ -119,8 +119,10 @@ def test_what_cannot_be_written_is_named_and_the_rest_is_written(run: Run, archi
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "--beside, or --out DIR"),
-        (("--beside", "--out", "x"), "--beside, or --out DIR"),
+        ((), "--beside, --out DIR, or --to s3://BUCKET/PREFIX"),
+        (("--beside", "--out", "x"), "--beside, --out DIR, or --to s3://BUCKET/PREFIX"),
+        (("--out", "x", "--to", "s3://bucket"), "--beside, --out DIR, or --to s3://BUCKET/PREFIX"),
+        (("--to", "sidecars"), "--to takes a bucket"),
         (("--beside", "--names", "short"), "choose one of full, lightroom"),
     ],
 )

@@ -42,6 +42,7 @@ def ids(recognised_engine: Engine) -> dict[str, int]:
 def run(recognised_engine: Engine, stage: Path) -> Run:
     """Runs a command on the recognised photographs, beside whose index their features are."""
     environment = {
+        "RAMQ_USER": "ann",
         "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
         "RAMQ_BROKER_URL": "redis://127.0.0.1:1/0",
         "RAMQ_DATA_DIR": str(stage / "data"),
@@ -76,7 +77,7 @@ def test_a_tag_is_shown_before_it_is_applied(run: Run, ids: dict[str, int], tmp_
     [job] = applied["jobs"]
     assert (job["vocabulary"], job["from_generation_id"], job["state"]) == ("imagenet-taught-1", 1, "running")
     [taught] = json.loads(run("teach", "--list", "--json").stdout)["items"]
-    assert (taught["tag"], taught["yes"], taught["no"], taught["said_by"]) == ("my thing", 5, 1, "local")
+    assert (taught["tag"], taught["yes"], taught["no"], taught["said_by"]) == ("my thing", 5, 1, "ann")
     assert taught["report"]["after"]["precision"]["low"] >= 0
     assert "my thing" in run("teach", "--list").stdout
     # What was said is kept, also for a tag that search does not know yet.

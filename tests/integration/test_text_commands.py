@@ -41,6 +41,7 @@ def run(recognised_engine: Engine, tmp_path: Path) -> Run:
     services = Services(settings_for(tmp_path / "data"), recognised_engine, None, is_reachable=False)
     write_text(services, services.images.find("coffee.png"), LINES)
     environment = {
+        "RAMQ_USER": "ann",
         "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
         "RAMQ_DATA_DIR": str(tmp_path / "data"),
     }
@@ -102,7 +103,7 @@ def test_a_line_is_corrected_denied_and_taken_back(run: Run) -> None:
     shown = run("line", "coffee.png").stdout
     assert "(no text)" in shown
     said = json.loads(run("line", "coffee.png", "--json").stdout)["corrections"]
-    assert [(one["text"], one["said_by"]) for one in said] == [("GOOD MORNING", "local"), (None, "local")]
+    assert [(one["text"], one["said_by"]) for one in said] == [("GOOD MORNING", "ann"), (None, "ann")]
     for one in said:
         last = run("line", "coffee.png", "--undo", str(one["id"]), "--json")
     assert [line["text"] for line in json.loads(last.stdout)["lines"]] == ["GOOD MORMING", HOSTILE]

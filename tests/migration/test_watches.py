@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-BEFORE, AFTER = "0031", "0035"
+BEFORE, AFTER = "0034", "0035"
 
 
 def test_jobs_stay_as_they_are(engine: Engine) -> None:

@@ -48,7 +48,9 @@ def use_marked_decoder() -> None:
     decoders.CHILD = __name__
 
 
-def decode(body: memoryview, preparations: Sequence[Preprocessing], max_pixels: int) -> list[Decoded]:
+def decode(
+    body: memoryview, preparations: Sequence[Preprocessing], max_pixels: int, *, reads_truncated: bool = False
+) -> list[Decoded]:
     """Do what the mark says, or decode."""
     content = bytes(body)
     if SEGFAULT in content:
@@ -62,7 +64,7 @@ def decode(body: memoryview, preparations: Sequence[Preprocessing], max_pixels: 
     if KILLED in content:
         os.kill(os.getpid(), signal.SIGKILL)
     if NONSENSE in content:
-        os.write(int(sys.argv[1]), decoder_child.ANSWER.pack(True, 1 << 20, 1 << 20, 1, 1, 3))
+        os.write(int(sys.argv[1]), decoder_child.ANSWER.pack(True, 1 << 20, 1 << 20, 1, 1, -1, 1, 3))
     if CHANCE in content:
         try:
             Path(os.fsdecode(content.partition(CHANCE)[2].partition(b":")[0])).unlink()
@@ -70,7 +72,7 @@ def decode(body: memoryview, preparations: Sequence[Preprocessing], max_pixels: 
             pass
         else:
             os.kill(os.getpid(), signal.SIGSEGV)
-    return _decode(body, preparations, max_pixels)
+    return _decode(body, preparations, max_pixels, reads_truncated=reads_truncated)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,9 @@ class _RefusedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: list[str]
+    body: bytes
+    etag: str
+    ending: str
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -89,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         if bucket == "start-refused" and start:
             raise _RefusedError(400, "InvalidArgument", "start-after is not supported here")
         start = "" if bucket == "start-ignored" else start
-        keys = [f"p/{number:06}.png" for number in range(MANY if bucket.startswith("start-") else FEW)]
+        keys = [f"p/{number:06}.{self.ending}" for number in range(MANY if bucket.startswith("start-") else FEW)]
         is_after = str.__ge__ if bucket == "start-inclusive" and start else str.__gt__
         keys = [key for key in keys if key.startswith(prefix) and key > token and is_after(key, start)]
         folders: list[str] = []
@@ -102,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = quote if asked.get("encoding-type") == "url" else escape
         items = "".join(
             f"<Contents><Key>{name(key)}</Key><LastModified>2024-05-01T00:00:00.000Z</LastModified>"
-            f"<ETag>&quot;{ETAG}&quot;</ETag><Size>{len(PICTURE)}</Size></Contents>"
+            f"<ETag>&quot;{self.etag}&quot;</ETag><Size>{len(self.body)}</Size></Contents>"
             for key in page
         ) + "".join(f"<CommonPrefixes><Prefix>{name(folder)}</Prefix></CommonPrefixes>" for folder in folders)
         xml = (
@@ -115,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not key.startswith("p/"):
             raise _RefusedError(404, "NoSuchKey", "none")
         condition = self.headers.get("If-Match")
-        etag = {"weak-etag": f'W/"{ETAG}"', "other-etag": f'"{ETAG[:16]}-7"'}.get(bucket, f'"{ETAG}"')
+        quirks = {"weak-etag": f'W/"{self.etag}"', "other-etag": f'"{self.etag[:16]}-7"'}
+        etag = quirks.get(bucket, f'"{self.etag}"')
         refusals = {
             "kms-400": _RefusedError(400, "KMS.DisabledException", "the key\nis disabled"),
             "legal-451": _RefusedError(451, "UnavailableForLegalReasons", "blocked"),
@@ -132,14 +136,16 @@ class _Handler(BaseHTTPRequestHandler):
         for quirk, name in (("no-etag", "ETag"), ("no-last-modified", "Last-Modified")):
             if bucket == quirk:
                 del headers[name]
-        self._answer(200, PICTURE, headers | ({"Transfer-Encoding": "chunked"} if bucket == "chunked" else {}))
+        self._answer(200, self.body, headers | ({"Transfer-Encoding": "chunked"} if bucket == "chunked" else {}))
 
 
 @contextmanager
-def quirky_s3() -> Iterator[tuple[str, list[str]]]:
-    """Give the server's address and the paths that it was asked for, while the block lasts."""
+def quirky_s3(body: bytes = PICTURE, ending: str = "png") -> Iterator[tuple[str, list[str]]]:
+    """Give the server's address and the paths that it was asked for, while the block lasts. All objects are one."""
     asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"asked": asked}))
+    etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    facts = {"asked": asked, "body": body, "etag": etag, "ending": ending}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), facts))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -72,6 +72,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         max_object_bytes=settings.max_object_bytes,
         max_pixels=settings.max_pixels,
         keep_place=settings.keep_place,
+        reads_truncated=settings.truncated == "read",
     )
     return Worker(
         services.engine,
@@ -81,6 +82,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         wake=lambda _model, _wanted: None,
         shard_size=settings.shard_size,
         s3=settings.s3,
+        near=settings.near,
     )
 
 

@@ -199,7 +199,7 @@ def test_several_ways_at_once_give_what_each_gives_alone_and_load_no_scale_twice
     for way, found in zip(ways, together, strict=True):
         alone = decode(buffer.getvalue(), way, MAX_PIXELS)
         assert (found.pixels == alone.pixels).all()
-        assert found[1:] == alone[1:] == (1800, 1400)
+        assert found[1:3] == alone[1:3] == (1800, 1400)
 
 
 def test_a_thumbnail_changes_nothing_for_those_who_prepare_the_same_picture() -> None:
@@ -222,7 +222,7 @@ def test_a_turned_jpeg_keeps_its_true_size_when_it_is_decoded_small() -> None:
     assert opened.image.size == (500, 375)
     for preprocessing in (SMALL, ThumbnailTransform(300)):
         decoded = decode(turned_jpeg(), preprocessing, MAX_PIXELS)
-        assert decoded[1:] == (1500, 2000)
+        assert decoded[1:3] == (1500, 2000)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -251,7 +251,7 @@ def test_a_picture_is_turned_once_and_not_kept_beside_the_turned_one(monkeypatch
     opened.prepare(SquashTransform(330))
     assert turns == [Image.Transpose.ROTATE_270]
     assert np.array_equal(whole.pixels, again.pixels)
-    assert whole[1:] == again[1:] == (480, 640)
+    assert whole[1:3] == again[1:3] == (480, 640)
 
 
 def test_memory_that_runs_out_while_a_picture_is_turned_is_no_damaged_block(monkeypatch: pytest.MonkeyPatch) -> None:

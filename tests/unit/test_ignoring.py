@@ -46,7 +46,7 @@ def test_the_case_of_known_junk_does_not_matter_that_of_patterns_does() -> None:
 
 def test_the_list_is_text_for_people_with_a_reason_for_each_pattern() -> None:
     assert "@eaDir" in default_list().splitlines()
-    assert {"default", "sidecar", "film", "pattern", "ramqignore"} == set(REASONS)
+    assert {"default", "sidecar", "film", "pattern", "no_tar", "ramqignore"} == set(REASONS)
 
 
 def test_what_is_only_of_buckets_is_left_out_only_there() -> None:

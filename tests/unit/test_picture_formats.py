@@ -49,7 +49,7 @@ def test_a_picture_of_a_new_format_is_read(write: object) -> None:
     scene = poison.detailed(640, 480)
     body = write(scene)  # type: ignore[operator]
     decoded = decode(memoryview(body), ReadingTransform(), MAX_PIXELS)
-    assert decoded[1:] == (640, 480)
+    assert decoded[1:3] == (640, 480)
     assert np.abs(decoded.pixels.astype(int) - np.asarray(scene)).mean() < 6
 
 
@@ -58,7 +58,7 @@ def test_heic_stands_upright_by_its_container_and_not_twice_by_its_exif() -> Non
     exif[0x0112] = 6
     lying = poison.scene().transpose(Image.Transpose.ROTATE_90)
     decoded = decode(poison.heic(lying, exif=exif.tobytes()), ReadingTransform(), MAX_PIXELS)
-    assert decoded[1:] == (poison.WIDTH, poison.HEIGHT)
+    assert decoded[1:3] == (poison.WIDTH, poison.HEIGHT)
     assert np.abs(decoded.pixels.astype(int) - np.asarray(poison.scene())).mean() < 12
 
 
@@ -67,7 +67,7 @@ def test_only_the_primary_picture_of_heic_is_shown() -> None:
     file.add_from_pillow(poison.scene())
     body = io.BytesIO()
     file.save(body, primary_index=1)
-    assert decode(body.getvalue(), SMALL, MAX_PIXELS)[1:] == (poison.WIDTH, poison.HEIGHT)
+    assert decode(body.getvalue(), SMALL, MAX_PIXELS)[1:3] == (poison.WIDTH, poison.HEIGHT)
 
 
 def test_a_jpeg_that_became_jpeg_xl_gives_the_pixels_of_the_jpeg(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_jpeg_that_became_jpeg_xl_gives_the_pixels_of_the_jpeg(tmp_path: Path)
         decode_for_all(jpeg, [SMALL, ReadingTransform()], MAX_PIXELS),
         strict=True,
     ):
-        assert ours[1:] == theirs[1:] == (900, 1200)
+        assert ours[1:3] == theirs[1:3] == (900, 1200)
         assert np.array_equal(ours.pixels, theirs.pixels)
 
 
@@ -231,7 +231,7 @@ def test_text_that_begins_like_a_film_is_none() -> None:
 def test_a_large_jpeg_counts_by_the_pixels_that_are_decoded() -> None:
     body = poison.encoded(Image.new("RGB", (1600, 1200), "teal"), "JPEG")
     decoded = decode(body, SquashTransform(64), 1_000_000)
-    assert decoded[1:] == (1600, 1200)
+    assert decoded[1:3] == (1600, 1200)
     with pytest.raises(TooManyPixelsError, match="1,600 x 1,200"):
         decode(body, ReadingTransform(), 1_000_000)  # wants all of them
     with pytest.raises(TooManyPixelsError, match="1,600 x 1,200"):
@@ -260,13 +260,13 @@ def test_the_cases_that_are_not_read_say_why(name: str, words: str) -> None:
 def test_the_cases_of_the_reference_show_the_reference(name: str) -> None:
     wanted = decode((CASES / "00-ref.jpg").read_bytes(), SMALL, MAX_PIXELS)
     found = decode((CASES / name).read_bytes(), SMALL, MAX_PIXELS)
-    assert found[1:] == wanted[1:]
+    assert found[1:3] == wanted[1:3]
     assert np.abs(found.pixels.astype(int) - wanted.pixels).mean() < 2
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not at hand")
 def test_the_case_of_nikon_is_read_in_full_and_upright() -> None:
-    assert decode((CASES / "10-nikon.nef").read_bytes(), SMALL, MAX_PIXELS)[1:] == (300, 451)
+    assert decode((CASES / "10-nikon.nef").read_bytes(), SMALL, MAX_PIXELS)[1:3] == (300, 451)
 
 
 def test_the_formats_of_pillow_are_the_documented_ones() -> None:

@@ -102,7 +102,9 @@ def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: i
     return decode_for_all(body, [preprocessing], max_pixels)[0]
 
 
-def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int) -> list[Decoded]:
+def decode_for_all(
+    body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int, *, reads_truncated: bool = False
+) -> list[Decoded]:
     """Decode one image and prepare it in several ways; see ``ram_core.pictures.decode_for_all``.
 
     Raises:
@@ -112,7 +114,7 @@ def decode_for_all(body: bytes | memoryview, preparations: Sequence[Preprocessin
     if all(isinstance(each, NoPixels) for each in preparations):
         return [Decoded(np.zeros((1, 1, 3), dtype=np.uint8), 0, 0) for _ in preparations]
     try:
-        return pictures.decode_for_all(body, preparations, max_pixels)
+        return pictures.decode_for_all(body, preparations, max_pixels, reads_truncated=reads_truncated)
     except UnreadableImageError as error:
         raise _REASONS[error.reason](str(error)) from error
 

@@ -27,11 +27,14 @@ from workers.pipeline.retry import UndecodableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ram_core.pictures import Decoded
+
 REQUEST = struct.Struct("!?IQ")
 """Whether to read what the file says too; length in bytes of pickled preprocessings and of an image; both follow."""
 
-ANSWER = struct.Struct("!?IIIIQ")
-"""Whether there are pixels; their rows and columns; the true width and height of the image; the bytes that follow.
+ANSWER = struct.Struct("!?IIIIfIQ")
+"""Whether there are pixels; their rows and columns; the true width and height of the image; the share of its rows that
+were read if its file is cut short, else -1; the pages of the file; the bytes that follow.
 
 There is one answer for each preprocessing, in the same order, or a single one that says why there are no pixels."""
 
@@ -43,8 +46,11 @@ READY = b"\x01"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until the other end is closed. Arguments: descriptor of the socket, seconds, bytes of memory, pixels."""
-    descriptor, seconds, memory_bytes, max_pixels = (int(argument) for argument in arguments)
+    """Serve until the other end is closed.
+
+    Arguments: descriptor of the socket, seconds, bytes of memory, pixels, whether to read what is cut short (0 or 1).
+    """
+    descriptor, seconds, memory_bytes, max_pixels, reads_truncated = (int(argument) for argument in arguments)
     guard_pillow(max_pixels)
     load_plugins()
     _limit(memory_bytes)
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
         os.dup2(1, 2)
         with suppress(EOFError, ConnectionError):
             while True:
-                _serve(parent, seconds, max_pixels)
+                _serve(parent, seconds, max_pixels, reads_truncated=bool(reads_truncated))
 
 
 def _limit(memory_bytes: int) -> None:
@@ -69,31 +75,37 @@ def _limit(memory_bytes: int) -> None:
             Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _serve(parent: socket.socket, seconds: int, max_pixels: int) -> None:
+def _serve(parent: socket.socket, seconds: int, max_pixels: int, *, reads_truncated: bool) -> None:
     wants_facts, preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
     preparation = receive(parent, bytearray(preparation_bytes))
     body = receive(parent, bytearray(body_bytes))
     signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
-    answers = _answers(preparation, body, max_pixels)
+    answers = _answers(preparation, body, max_pixels, reads_truncated=reads_truncated)
     has_pixels = answers[-1][0] is not None
     facts = metadata.read(memoryview(body)).packed() if wants_facts and has_pixels else b""
     signal.setitimer(signal.ITIMER_REAL, 0)
-    for shape, payload in answers:
-        parent.sendall(ANSWER.pack(shape is not None, *(shape or (0, 0, 0, 0)), len(payload)))
+    for about, payload in answers:
+        parent.sendall(ANSWER.pack(about is not None, *(about or (0, 0, 0, 0, -1, 1)), len(payload)))
         parent.sendall(payload)
     if wants_facts and has_pixels:
         parent.sendall(FACTS.pack(len(facts)) + facts)
 
 
-def _answers(preparation: bytearray, body: bytearray, max_pixels: int) -> list[tuple[tuple[int, ...] | None, bytes]]:
+def _answers(
+    preparation: bytearray, body: bytearray, max_pixels: int, *, reads_truncated: bool
+) -> list[tuple[tuple[float, ...] | None, bytes]]:
     try:
         preparations = pickle.loads(preparation)  # noqa: S301  (our parent wrote it)
-        decoded = decode_for_all(memoryview(body), preparations, max_pixels)
+        decoded = decode_for_all(memoryview(body), preparations, max_pixels, reads_truncated=reads_truncated)
     except (UndecodableError, MemoryError) as error:
         return [(None, json.dumps([type(error).__name__, str(error)]).encode())]
     except Exception as error:  # noqa: BLE001  (the parent's table of errors classifies it)
         return [(None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode())]
-    return [((*one.pixels.shape[:2], one.width, one.height), one.pixels.tobytes()) for one in decoded]
+    return [(_about(one), one.pixels.tobytes()) for one in decoded]
+
+
+def _about(one: Decoded) -> tuple[float, ...]:
+    return (*one.pixels.shape[:2], one.width, one.height, -1.0 if one.share is None else one.share, one.pages)
 
 
 def receive(other: socket.socket, into: bytearray) -> bytearray:

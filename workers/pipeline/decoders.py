@@ -88,10 +88,13 @@ class Decoders:
         count: maximum number of children.
         max_pixels: images with more pixels are rejected.
         seconds: time limit of a child for one image.
+        reads_truncated: whether files that are cut short are read as far as they go.
     """
 
-    def __init__(self, count: int, max_pixels: int, seconds: int = PICTURE_SECONDS) -> None:
-        self._limits = (seconds, _BASE_BYTES + _BYTES_PER_PIXEL * max_pixels, max_pixels)
+    def __init__(
+        self, count: int, max_pixels: int, seconds: int = PICTURE_SECONDS, *, reads_truncated: bool = False
+    ) -> None:
+        self._limits = (seconds, _BASE_BYTES + _BYTES_PER_PIXEL * max_pixels, max_pixels, int(reads_truncated))
         # Last in, first out: with little work, few children are started.
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(count):
@@ -147,7 +150,7 @@ class Decoders:
 class _Child:
     """One process and our end of its socket. Belongs to the thread that took it out of the pool."""
 
-    def __init__(self, limits: tuple[int, int, int]) -> None:
+    def __init__(self, limits: tuple[int, int, int, int]) -> None:
         self._seconds = limits[0]
         self.is_over = False
         self._socket, other = socket.socketpair()
@@ -189,13 +192,14 @@ class _Child:
 
     def _answer(self) -> Decoded:
         header = ANSWER.unpack(receive(self._socket, bytearray(ANSWER.size)))
-        is_decoded, rows, columns, width, height, length = header
+        is_decoded, rows, columns, width, height, share, pages, length = header
         if length > _MOST_ANSWER_BYTES or (is_decoded and length != rows * columns * 3):
             self.end()
             raise DecoderCrashedError("the decoder sent an invalid answer")
         payload = receive(self._socket, bytearray(length))
         if is_decoded:
-            return Decoded(np.frombuffer(payload, np.uint8).reshape(rows, columns, 3), width, height)  # (S, S, 3)
+            pixels = np.frombuffer(payload, np.uint8).reshape(rows, columns, 3)  # (S, S, 3)
+            return Decoded(pixels, width, height, share if share >= 0 else None, max(1, pages))
         name, detail = json.loads(payload)
         raise _REFUSALS.get(name, RuntimeError)(detail or "decoding exceeds the memory limit for one image")
 

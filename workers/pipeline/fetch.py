@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from storage.errors import TransientError
 from storage.index.feature_compaction import forget_lost
 from storage.index.manifest import DamagedError
+from storage.objects.base import ObjectChangedError
 from storage.results.packing import CODE, unpack_vectors
 from workers.messages import teaches_from
 from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
@@ -91,4 +92,6 @@ def _with_tries(store: ObjectStore, key: str, version: str, max_bytes: int) -> F
             return store.fetch(key, version, max_bytes)
         except TransientError:
             time.sleep(backoff_seconds(attempt, first=0.2, most=2.0))
+        except ObjectChangedError:
+            version = ""  # whatever is there now
     return store.fetch(key, version, max_bytes)

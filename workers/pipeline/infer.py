@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 import structlog
 
+from ram_core.recognition import merged
+from ram_core.tiling import squares
 from storage.results.packing import CODE, unpack_vectors
 from storage.tables import SCORE_SCALE
 from workers.pipeline.fitness import UnfitError, concerns_worker, is_out_of_memory, of_model, out_of_memory
@@ -155,17 +157,38 @@ def recognise(model: LoadedModel, works: Sequence[Work]) -> Started:
     if works[0].kept is not None:
         return Started(_at_once, lambda: _fill_again(works, model))
     shard = works[0].lease.shard
-    pixels = np.stack([work.pixels for work in works if work.pixels is not None])  # (B, S, S, 3)
+    seen = [squares(work.pixels) for work in works if work.pixels is not None]
+    pixels = np.stack([each[0] for each in seen])  # (B, S, S, 3)
     precision = model.precision  # a batch may change that of the next one
     pending = model.submit(pixels, shard.features)
 
     def finish() -> None:
-        predictions = pending.result()
+        predictions = _with_tiles(model, pending.result(), [each[1:] for each in seen])
         _fill(works, predictions, model.captions(shard.captioner, pixels, predictions))
         for work in works:
             work.precision = precision
 
     return Started(pending.is_done, finish)
+
+
+def _with_tiles(
+    model: LoadedModel, wholes: Sequence[Prediction], tiles: Sequence[NDArray[np.uint8]]
+) -> Sequence[Prediction]:
+    """Return predictions, those of long pictures from their tiles: (N, S, S, 3) for each picture, N = 0 for others.
+
+    The model gets no more of them at once than pictures, so that they fit into memory where these did.
+    """
+    if not any(map(len, tiles)):
+        return wholes
+    every = np.concatenate(tiles)
+    found: list[Prediction] = []
+    for start in range(0, len(every), len(wholes)):
+        found += model.submit(every[start : start + len(wholes)], "none").result()
+    own = iter(found)
+    return [
+        merged(whole, [next(own) for _ in range(len(each))]) if len(each) else whole
+        for whole, each in zip(wholes, tiles, strict=True)
+    ]
 
 
 def _fill(works: Sequence[Work], predictions: Sequence[Prediction], captions: Sequence[str | None]) -> None:

@@ -18,6 +18,7 @@ from ram_core.captions import template_caption
 from ram_core.checkpoints import installed
 from ram_core.errors import DeviceError, ModelError, VocabularyError
 from ram_core.recognition import Done, RecognizesAhead
+from ram_core.tiling import tiled
 from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.results import generations, teachings
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ram_core.recognition import Pending, Prediction, Recognizer, Retagger
+    from ram_core.recognition import Pending, Prediction, Preprocessing, Recognizer, Retagger
     from ram_core.tag_precision import TagPrecision
     from ram_core.teaching.recognizer import TaughtRecognizer
     from ram_core.vocabulary import TagVocabulary
@@ -60,6 +61,12 @@ class LoadedModel:
     captioner: SharedCaptioner
     basis: Basis | None = None  # of the vocabulary, if people taught it
     number_format: str = "float32"  # what was chosen for it
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What prepares pictures for it: long ones in tiles."""
+        found: Preprocessing = tiled(self.recognizer.preprocessing)
+        return found
 
     @property
     def precision(self) -> str:

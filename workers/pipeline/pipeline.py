@@ -27,7 +27,7 @@ from workers.pipeline.leases import HeldLeases
 from workers.pipeline.recall import Recall
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
-from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined, keep_facts
+from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined, hash_picture, keep_facts
 from workers.pipeline.write import finalise_old_failures, write
 from workers.stages import STAGES
 
@@ -276,7 +276,8 @@ class Pipeline:
             ways = [self._preprocessing_of(work.lease) for work in works]
             found, facts = self._decoders.read_for_all(body, ways)
             for work, decoded in zip(works, found, strict=True):
-                work.pixels, work.width, work.height = decoded
+                work.take(decoded)
+            hash_picture(works)
             keep_facts(works, facts if self._options.keep_place else facts.without_place())
         except Exception as error:  # noqa: BLE001
             if len(works) == 1 or concerns_worker(error):
@@ -288,7 +289,7 @@ class Pipeline:
 
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
         if not lease.is_further:
-            return self._model_of(lease).recognizer.preprocessing
+            return self._model_of(lease).preprocessing
         return self._models.stages.get_for(lease.shard).preprocessing
 
     def _infer(self, step: Step[Work], size_of: Callable[[Lease], int]) -> None:

@@ -32,6 +32,7 @@ from storage.objects.base import (
     ObjectTooLargeError,
     SourceError,
     StoreUnavailableError,
+    TarError,
 )
 
 
@@ -166,6 +167,7 @@ _RECORDED: tuple[type[PermanentError], ...] = (
     ObjectTooLargeError,
     BadKeyError,
     SourceError,
+    TarError,
     # About its bytes.
     EmptyFileError,
     NotAnImageError,

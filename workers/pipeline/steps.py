@@ -19,7 +19,11 @@ FURTHER_WAITING = 4
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """Sizes and limits of the steps. ``keep_place``: whether to store where images were taken."""
+    """Sizes and limits of the steps.
+
+    ``keep_place``: whether to store where images were taken. ``reads_truncated``: whether pictures whose file is cut
+    short are read as far as they go.
+    """
 
     batch_size: int
     fetch_threads: int
@@ -28,6 +32,7 @@ class PipelineOptions:
     max_object_bytes: int
     max_pixels: int
     keep_place: bool = True
+    reads_truncated: bool = False
     budget_bytes: int = 512 * 1024 * 1024
 
 

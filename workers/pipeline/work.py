@@ -8,7 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ram_core.picture_hashes import PictureHashes, pixels_of, shape_of
 from storage.ledger import claims, shards
+from storage.results.openings import USUAL, OpeningView
 from storage.tables import RECOGNITION
 from workers.pipeline.retry import Action, verdict
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.metadata import FileFacts
+    from ram_core.pictures import Decoded
     from ram_core.recognition import Prediction
     from storage.ledger.claims import ClaimedShard
     from storage.objects.base import ObjectStore
@@ -76,9 +79,11 @@ class Work:
     copied_features: NDArray[Any] | None = None  # those of the other image, if the job stores them
     sha256: bytes | None = None  # of the body, or of that from which the stored features are
     reserved_bytes: int = 0
-    pixels: NDArray[np.uint8] | None = None  # (S, S, 3)
+    pixels: NDArray[np.uint8] | None = None  # (S, S, 3), or with tiles below it: see ``ram_core.tiling``
     width: int = 0
     height: int = 0
+    hashes: PictureHashes | None = None  # of what it shows
+    opening: OpeningView = USUAL  # how the picture was read
     facts: FileFacts | None = None  # what the file says, of one of the works on an image
     prediction: Prediction | None = None
     asked: Any = None  # what a stage other than recognition shall look for
@@ -88,6 +93,17 @@ class Work:
     captioner: str | None = None  # who wrote it, if not the captioner of the job
     failure: ImageFailure | None = None
     others: list[Work] = field(default_factory=list)
+
+    def take(self, decoded: Decoded) -> None:
+        """Fill in the pixels of the image, its size, and how it was read."""
+        self.pixels, self.width, self.height = decoded.pixels, decoded.width, decoded.height
+        rows, columns, _ = decoded.pixels.shape
+        is_tiled = not self.lease.is_further and rows > columns  # see ``ram_core.tiling``
+        self.opening = OpeningView(
+            share=decoded.share,
+            tiles=rows // columns - 1 if is_tiled else None,
+            pages=decoded.pages if decoded.pages > 1 else None,
+        )
 
     @property
     def together(self) -> list[Work]:
@@ -107,6 +123,25 @@ def combined(works: Iterable[Work]) -> Work | None:
 def keep_facts(works: Iterable[Work], facts: FileFacts) -> None:
     """Give what a file says to one of the works on its image, with which it is written: if possible to recognition."""
     min(works, key=lambda work: work.lease.is_further).facts = facts
+
+
+def hash_picture(works: Iterable[Work]) -> None:
+    """Hash what an image shows that was decoded for these works, and give it to all of them.
+
+    What was prepared for recognition is taken if possible: it is small, and alike for all images.
+    """
+    decoded = [work for work in works if work.pixels is not None and work.width]
+    if not decoded:
+        return
+    best = min(decoded, key=lambda work: work.lease.is_further)
+    assert best.pixels is not None
+    whole = best.pixels
+    if not best.lease.is_further:
+        whole = whole[: whole.shape[1]]  # without its tiles
+    pixels = None if best.lease.is_further else pixels_of(whole, best.width, best.height)
+    hashes = PictureHashes(shape_of(whole), pixels)
+    for work in decoded:
+        work.hashes = hashes
 
 
 @dataclass(slots=True, eq=False)

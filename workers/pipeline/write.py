@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError as SqlalchemyIntegrityError
 
 from storage.database import unit_of_work
 from storage.ledger import breaker, shards
-from storage.results import contents, features, metadata, records
+from storage.results import contents, features, metadata, openings, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers.messages import features_kept
@@ -125,11 +125,15 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             how.stage.write(session, [(work.image.id, work.version, work.result) for work in present], provenance)
         else:
             _write_recognised(session, done, existing, how, provenance)
+            if shard.from_generation_id is None:
+                read = {work.image.id: (work.version, work.opening) for work in present if work.same is None}
+                openings.write(session, read, shard.job_id)
         told = [(work, work.facts) for work in present if work.facts is not None]
         rows_of_files = [metadata.MetadataRow(work.image.id, work.version, asdict(facts)) for work, facts in told]
         metadata.write(session, rows_of_files, shard.job_id)
         others = {work.image.id: one.image_id for work, one in same.items()}
         metadata.copy(session, others, shard.job_id, with_place=how.keep_place)
+        openings.copy(session, others, shard.job_id)
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
@@ -144,7 +148,7 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
 
 def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
     return [
-        contents.ReadBytes(work.image.id, work.version, work.sha256)
+        contents.ReadBytes(work.image.id, work.version, work.sha256, *(work.hashes or (None, None)))
         for work in works
         if work.sha256 is not None and work.image.id in existing
     ]

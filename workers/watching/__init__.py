@@ -1,1 +1,5 @@
-"""Watched archives: ``schedule`` makes their jobs, ``receiving`` takes events, ``listeners`` are the kinds of those."""
+"""Watched archives.
+
+``loop`` is what a worker does for them: ``schedule`` makes their jobs, ``receiving`` decides whose events it receives, and
+``listeners`` are the kinds of those.
+"""

@@ -94,6 +94,7 @@ def _create(session: Session, due: Due, *, of_keys: bool) -> int:
         selection=Selection(tuple(asks["include"]), tuple(asks["exclude"]), has_defaults=asks["defaults"]),
         watch_id=due.id,
         of_keys=of_keys,
+        said_by=asks.get("said_by"),
     )
     for stage, model in asks["stages"].items():
         jobs.create(
@@ -108,5 +109,6 @@ def _create(session: Session, due: Due, *, of_keys: bool) -> int:
             with_job_id=job_id,
             watch_id=due.id,
             of_keys=of_keys,
+            said_by=asks.get("said_by"),
         )
     return job_id

@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
 from ramq.schemas.views import PageOut, WorkerOut
-from ramq.web.deps import MAYBE_BLANK, Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source
+from ramq.web.callers import caller_in
+from ramq.web.deps import MAYBE_BLANK, Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
 from storage.ledger.requests import RequestKey
@@ -47,7 +48,7 @@ def create_job(
     """
     request = None
     if idempotency_key is not None:
-        token = http.app.state.tokens.of(http)
+        token = caller_in(http).token
         request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
     try:
         job = services.jobs.create(
@@ -58,6 +59,7 @@ def create_job(
             stages=new.stages,
             selection=new.selection,
             request=request,
+            by=caller_of(http),
         )
     except NotFoundError as error:
         # The missing source is named in the body. The URL of the request exists, so this is not a 404.

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, status
+from fastapi import APIRouter, Path, Request, status
 
 from ramq.schemas.generations import DropOut, StageGenerationOut
 from ramq.schemas.jobs import JobOut
 from ramq.schemas.stages import EstimateOut, NewStageJobs
 from ramq.schemas.views import PageOut
 from ramq.web.api.generations import GenerationId
-from ramq.web.deps import ServicesDep
+from ramq.web.deps import ServicesDep, caller_of
 from storage.search.views import SearchQuery
 
 Stage = Annotated[
@@ -31,7 +31,7 @@ def list_stage_generations(services: ServicesDep) -> PageOut[StageGenerationOut]
 
 
 @router.post("/{stage}/jobs", status_code=status.HTTP_201_CREATED)
-def create_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) -> PageOut[JobOut]:
+def create_stage_jobs(request: Request, services: ServicesDep, stage: Stage, new: NewStageJobs) -> PageOut[JobOut]:
     """Start a stage on recorded images: all, those of an archive, or the hits of a search. One job for each archive.
 
     Images that the stage has done already, in the same version and for the same tags, are skipped. Regions for other
@@ -39,7 +39,13 @@ def create_stage_jobs(services: ServicesDep, stage: Stage, new: NewStageJobs) ->
     """
     asked = services.search.read(SearchQuery(archive=new.archive or None), new.q)
     started = services.stages.start(
-        stage, asked, words=new.q, priority=new.priority, model=new.model, options=new.asked
+        stage,
+        asked,
+        words=new.q,
+        priority=new.priority,
+        model=new.model,
+        options=new.asked,
+        by=caller_of(request),
     )
     return PageOut[JobOut](items=[JobOut.model_validate(job) for job in started])
 

@@ -11,7 +11,7 @@ from ramq.schemas.views import PageOut
 from ramq.schemas.watches import AddedWatchOut, NewWatch, S3EventNotification, TakenOut, WatchOut
 from ramq.services.job_wishes import JobWishes
 from ramq.services.watches import SecretError
-from ramq.web.deps import Id, ServicesDep, absolute_source
+from ramq.web.deps import Id, ServicesDep, absolute_source, caller_of
 from ramq.web.tokens import bearer_token
 from storage.errors import NotFoundError, UsageError
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/watches", tags=["watches"])
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-def add_watch(services: ServicesDep, new: NewWatch, response: Response) -> AddedWatchOut:
+def add_watch(request: Request, services: ServicesDep, new: NewWatch, response: Response) -> AddedWatchOut:
     """Watch an archive, or a part of one: list it now and then every so often, and look where events say so."""
     wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection)
     try:
@@ -29,6 +29,7 @@ def add_watch(services: ServicesDep, new: NewWatch, response: Response) -> Added
             every=new.every,
             events=new.events,
             settle_seconds=new.settle_seconds,
+            by=caller_of(request),
         )
     except NotFoundError as error:
         # The missing source is named in the body. The URL of the request exists, so this is not a 404.

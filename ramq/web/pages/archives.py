@@ -56,7 +56,9 @@ def add_watch(
 ) -> Response:
     """Watch an archive. Errors are shown above the list."""
     try:
-        added = services.watches.add(absolute_source(source.strip()), JobWishes(), every=every, events=events)
+        added = services.watches.add(
+            absolute_source(source.strip()), JobWishes(), every=every, events=events, by=caller_of(request)
+        )
     except NotFoundError as error:
         # The archive in the form is missing, not this page, so this is not a 404.
         return _archives(request, services, problem=problem_of(UsageError(str(error))))

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.schemas.problem import Problem
 from ramq.web.api.jobs import ErrorClass
-from ramq.web.deps import Cursor, Id, MaybeId, ServicesDep, absolute_source, templates_of
+from ramq.web.deps import Cursor, Id, MaybeId, ServicesDep, absolute_source, caller_of, templates_of
 from ramq.web.problems import make_problem, problem_of
 from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
@@ -59,6 +59,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
             priority=priority,
             stages=[stages] if stages else [],
             selection=Selection(_lines(include), _lines(exclude), has_defaults=not junk),
+            by=caller_of(request),
         )
     except NotFoundError as error:
         # The archive in the form is missing, not this page, so this is not a 404.

@@ -169,7 +169,9 @@ class Links:
     @cached_property
     def is_everything(self) -> bool:
         """Whether nothing narrows the search."""
-        return not self.is_ranked and not query_string(replace(self.query, cursor=None, fold=False, special=False))
+        return not self.is_ranked and not query_string(
+            replace(self.query, cursor=None, fold=False, fold_near=False, special=False)
+        )
 
     def tags_of(self, hit: Hit) -> tuple[list[TagView], list[TagView], list[TagView]]:
         """Return the tags of a hit to show: those that the search asks for or its text names, and a few others.

@@ -19,13 +19,13 @@ def show_login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002
 
 
 @router.post("/login")
-def login(
+async def login(
     request: Request,
     token: Annotated[str, Form(max_length=4_096)] = "",
     next: Annotated[str, Form(max_length=8_192)] = "/",  # noqa: A002  (the field's public name)
 ) -> Response:
     """Start a session for a valid token. Show the form again for an invalid one."""
-    session = request.app.state.tokens.session_of(token)
+    session = await request.app.state.callers.session_of(token)
     if session is None:
         problem = make_problem(401, "unauthorized", "That token is not valid.")
         return templates_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
