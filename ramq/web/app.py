@@ -151,8 +151,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
-    app.state.is_stopping = is_stopping
-    app.state.limit = limit
+    app.state.is_stopping, app.state.limit = is_stopping, limit
     install_problem_handlers(app, templates.show_problem, services.images.merged_into)
     jobs = (api_jobs.router, api_jobs.workers_router, api_watches.router)
     of_images = (

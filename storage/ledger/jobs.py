@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from storage.objects.ignoring import Selection
 
 STEPS = ("fetch", "decode", "infer", "write")
+_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 def create(  # noqa: PLR0913  (a job's columns)
@@ -343,14 +344,12 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
     average = closed / row.active_seconds if closed and row.active_seconds else None
     rate = float(row.rate) if is_running and row.rate else average
     # The length of a pause or a wait is unknown.
-    is_moving = is_running and row.workers and not is_listing
-    eta = pending / rate if rate and is_moving and row.note is None else None
+    eta = pending / rate if rate and is_running and row.workers and not is_listing and row.note is None else None
     stages = [
         StageView(stage, seconds, decided / seconds if seconds and decided else None)
         for stage in STEPS
         if (seconds := float(row.stage_seconds.get(stage, 0.0)))
     ]
-    names = {number: name for name, number in PRIORITIES.items()}
     return JobView(
         id=row.id,
         source=row.source,
@@ -367,7 +366,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         vocabulary=row.vocabulary,
         from_generation_id=row.from_generation_id,
         generation_id=row.generation_id,
-        priority=names[row.priority],
+        priority=_NAMES[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,
         listed=row.listed,
