@@ -143,10 +143,8 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
             Middleware(Head),
         ],
     )
-    app.state.services = services
-    app.state.callers = callers
-    app.state.roles = roles
-    app.state.templates = templates
+    app.state.services, app.state.templates = services, templates
+    app.state.callers, app.state.roles = callers, roles
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.teaching_turns = Turns()
