@@ -28,6 +28,7 @@ from ramq.client_keywords import KeywordCalls
 from ramq.client_missing import MissingCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.client_users import UserCalls
+from ramq.client_watches import WatchCalls
 from ramq.schemas.generations import GenerationStateOut
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitOut, RegionFacetsOut
 from ramq.schemas.problem import Problem
@@ -67,7 +68,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(UserCalls, MissingCalls, KeywordCalls, TeachingCalls):
+class Client(UserCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -101,9 +101,12 @@ class JobCalls:
         """Return a job with its counters."""
         return self._ask(JobOut, "GET", f"/v1/jobs/{job_id}")
 
-    def jobs(self) -> Iterator[JobOut]:
-        """Yield every job, newest first."""
-        return self._items(JobOut, "/v1/jobs", {})
+    def jobs(self, *, watch: int | None = None, fold: bool = False) -> Iterator[JobOut]:
+        """Yield every job, newest first.
+
+        ``watch``: only the jobs that this watch began. ``fold``: of those of a watch that ended well, the newest.
+        """
+        return self._items(JobOut, "/v1/jobs", {"watch": watch, "fold": "1" if fold else None})
 
     def wait(self, job_id: int, *, timeout_seconds: float | None = None, poll_seconds: float = 1.0) -> JobOut:
         """Wait until the job is over, and return it. Raises ``TimeoutError`` after the time; the job goes on then."""

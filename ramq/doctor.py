@@ -23,7 +23,7 @@ from ramq.broker import broker_client, check_broker
 from storage import revision
 from storage.database import make_engine, server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
-from storage.ledger import shards, webhook_deliveries
+from storage.ledger import shards, watch_views, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.objects.ignoring import Ignoring, Selection
 from storage.objects.source import open_bucket, open_store, parse_source
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _LEAST_FREE_BYTES = 2 * 1024**3
 _CLOCK_SECONDS = 5.0
+_LATE_SECONDS = 600.0
+"""A listing that is overdue, or an event that waits, for longer than this is a fault, as in the shipped alerts."""
 _MANY_WAITING = 100_000
 """More vectors than this outside the segments make searches slow."""
 
@@ -90,7 +92,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
     if found[-1].state == "fault":
         return found  # the other checks would fail for the same reason
     found += [_database_clock(engine), *_standby(settings), _workers(engine), *_towers(settings, engine)]
-    return [*found, *_webhook(settings, engine), *_index(settings, engine)]
+    return [*found, *_webhook(settings, engine), *_watches(engine), *_index(settings, engine)]
 
 
 def _fault(name: str, error: RamqError, next_command: str) -> Finding:
@@ -302,6 +304,25 @@ def _webhook(settings: Settings, engine: Engine) -> list[Finding]:
         detail = f"undelivered webhook deliveries: {again} retrying, {lost} given up"
         return [Finding("webhook", "note", detail, f"ramq job {job_id}")]
     return [Finding("webhook", "ok", "no undelivered webhook deliveries")] if settings.webhook_url else []
+
+
+def _watches(engine: Engine) -> list[Finding]:
+    with unit_of_work(engine) as session:
+        views = watch_views.views(session)
+    findings = []
+    for view in views:
+        show = f"ramq watch show {view.id}"
+        if view.state == "failing":
+            detail = f"watch {view.id} failed {plural(view.failures, 'time')}: {view.error}"
+            findings.append(Finding("watches", "fault", without_secrets(detail), show))
+        elif view.state == "active" and view.events != "none" and not view.is_told:
+            detail = f"watch {view.id} is not told of changes: {view.events_state}"
+            findings.append(Finding("watches", "fault", without_secrets(detail), show))
+        elif max(view.overdue_seconds, view.oldest_event_seconds or 0.0) > _LATE_SECONDS:
+            findings.append(Finding("watches", "fault", f"watch {view.id} is late", show))
+    if views and not findings:
+        findings.append(Finding("watches", "ok", f"{plural(len(views), 'watch', 'watches')}, none fails or is late"))
+    return findings
 
 
 def _index(settings: Settings, engine: Engine) -> list[Finding]:

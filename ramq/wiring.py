@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ramq.addresses import addresses
 from ramq.once import once
+from ramq.readiness import state_of
 from storage.database import make_engine
-from storage.errors import RamqError, ServiceUnavailableError
+from storage.errors import ServiceUnavailableError
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ramq.services.training_data import TrainingDataClient
     from ramq.services.trainings import Trainings
     from ramq.services.vocabularies import VocabularyClient
+    from ramq.services.watches import WatchClient
     from ramq.settings import Settings
     from storage.results.naming import Hierarchy
     from storage.search.search import Search
@@ -106,6 +108,13 @@ class Services:
                 models_dir=self.settings.models_path,
             ),
         )
+
+    @once
+    def watches(self) -> WatchClient:
+        """Archives that are watched."""
+        from ramq.services.watches import WatchClient  # noqa: PLC0415
+
+        return WatchClient(self.engine, self.jobs)
 
     @once
     def stages(self) -> StageClient:
@@ -342,10 +351,10 @@ class Services:
 
     def ready(self) -> dict[str, str]:
         """Return ``ok`` or a one-line error for each required service."""
-        states = {"database": _state(lambda: require_current(self.engine)), "broker": _state(self._check_broker)}
-        states["index"] = _state(self.index.check)
+        states = {"database": state_of(lambda: require_current(self.engine)), "broker": state_of(self._check_broker)}
+        states["index"] = state_of(self.index.check)
         if self.search_engine is not self.engine:
-            states["search"] = _state(lambda: require_current(self.search_engine))
+            states["search"] = state_of(lambda: require_current(self.search_engine))
         return states
 
     def _check_broker(self) -> None:
@@ -385,11 +394,3 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
             engine.dispose()
             if standby is not None:
                 standby.dispose()
-
-
-def _state(check: Any) -> str:
-    try:
-        check()
-    except RamqError as error:
-        return str(error)
-    return "ok"

@@ -90,6 +90,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 metrics_address=settings.metrics_address,
                 webhook=_webhook(settings),
                 near=settings.near,
+                archive_allow=settings.archive_allow,
             )
         )
         engine.dispose()

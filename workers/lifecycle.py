@@ -6,6 +6,7 @@
 * index: publishes new vectors, one worker at a time.
 * near copies: groups pictures that are nearly the same, one worker at a time.
 * self-starter: starts work without a wake-up if there is work and none arrived (Redis is full, read-only or down).
+* watches: begins the jobs of watched archives, and receives events about them.
 * webhook: reports ended jobs, if a webhook is set.
 """
 
@@ -45,6 +46,7 @@ from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
 from workers.sidecars import Sidecars
+from workers.watching.loop import Watching, pause_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +96,7 @@ class Worker:
         s3: how to reach buckets.
         webhook: receives the reports of ended jobs; None: none are sent.
         near: what near copies are; None: this worker does not search for them.
+        archive_allow: roots that watches may read; empty: all.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -108,6 +111,7 @@ class Worker:
         s3: S3Options,
         webhook: Webhook | None = None,
         near: Thresholds | None = None,
+        archive_allow: tuple[str, ...] = (),
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -128,16 +132,14 @@ class Worker:
         beside = Sidecars(engine, self._decoders, options.keep_place)
         self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3, sidecars=beside)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
+        self._watching = Watching(engine, self.id, archive_allow)
         self._stopping = threading.Event()
         self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None
         self._busy = threading.Lock()
         self._job_id: int | None = None
         self._stores: dict[str, tuple[float, ObjectStore]] = {}
-        self._rate = 0.0
         self._listening = 1
-        self._measured_at = time.monotonic()
-        self._measured_images = 0
         self._swept_at = self._worked_at = time.monotonic()
         self._threads: list[threading.Thread] = []
 
@@ -157,6 +159,7 @@ class Worker:
             ("wake-ups", self._send_wake_ups, lambda: WAKE_UP_SECONDS * self._listening),
             ("index", self._publish, lambda: INDEX_SECONDS * self._listening),
             ("datasets", self._build_datasets, lambda: DATASETS_SECONDS * self._listening),
+            ("watches", self._watching.step, lambda: pause_seconds(self._listening)),
             ("self-starter", self._start_unasked, lambda: SILENCE_SECONDS / 2),
         ]
         if self._webhook is not None:
@@ -195,6 +198,7 @@ class Worker:
         for thread in self._threads:
             thread.join(timeout=10)
         try:
+            self._watching.stop()
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
@@ -307,7 +311,7 @@ class Worker:
         if pipeline is not None:
             pipeline.leases.renew_all()
             self.metrics.observe(pipeline.steps.depths, len(pipeline.leases.held))
-        rate = self._measure_rate(is_working=pipeline is not None)
+        rate = self.metrics.measure_rate(is_working=pipeline is not None)
         with unit_of_work(self._engine) as session:
             worker_rows.beat(
                 session,
@@ -325,17 +329,6 @@ class Worker:
                 weights=self._models.weights(),
                 unfit=self.fitness.reasons(),
             )
-
-    def _measure_rate(self, *, is_working: bool) -> float:
-        """Return images per second, smoothed over about three heartbeats. Idle time does not count."""
-        now, images = time.monotonic(), self.metrics.images_settled
-        elapsed, settled = now - self._measured_at, images - self._measured_images
-        self._measured_at, self._measured_images = now, images
-        fresh = settled / elapsed if elapsed else 0.0
-        self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
-        if not is_working:
-            self._rate = 0.0
-        return self._rate
 
     def _list(self) -> None:
         while self._planner.go_on(self._stopping.is_set) and not self._stopping.is_set():

@@ -27,6 +27,7 @@ from storage.objects.written_keys import as_written
 from storage.results import contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
+from workers.named_keys import list_keys
 from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
@@ -185,10 +186,16 @@ class Planner:
                 jobs.set_generation(session, listing.job_id, generation_id)
             self._fitness.prove(EVERYTHING, of_model(listing.model))
             self._begin_followers(listing.job_id)
-        if listing.from_generation_id is not None or listing.query is not None:
+        if listing.of_keys:
+            list_keys(self._engine, listing, generation_id, self._s3, self._shard_size, should_stop)
+            self._fitness.prove(of_archive(listing.archive_uri))
+        elif listing.from_generation_id is not None or listing.query is not None:
             known = list_named if listing.from_generation_id is None else list_recorded
             known(self._engine, listing, generation_id, self._shard_size, should_stop)
-            return
+        else:
+            self._list_archive(listing, generation_id, should_stop)
+
+    def _list_archive(self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]) -> None:
         is_over, after = self._record_pages(listing, generation_id, should_stop)
         if not is_over:
             return
@@ -201,7 +208,7 @@ class Planner:
             listings.require(session, listing.job_id, listing.epoch)
             if listing.manifest_version is None:
                 images.upsert_page(session, listing.archive_id, [])
-                listings.mark_missing(session, listing.archive_id, listing.prefix, after, None)
+                listings.mark_missing(session, listing.archive_id, listing.prefix, after, None, job_id=listing.job_id)
             else:
                 listings.forget_named(session, listing.job_id)
             listings.end(session, listing.job_id, listing.epoch, is_complete=True)
@@ -354,7 +361,9 @@ class Planner:
             )
             listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept)
             if listing.manifest_version is None:
-                listings.mark_missing(session, listing.archive_id, listing.prefix, after, cursor, ignored)
+                listings.mark_missing(
+                    session, listing.archive_id, listing.prefix, after, cursor, ignored, job_id=listing.job_id
+                )
             else:
                 ignored = ignored_keys.name_first(session, listing.job_id, ignored)
                 fresh = listings.name_first(session, listing.job_id, listed)

@@ -54,6 +54,7 @@ class WorkerParts:
     metrics_address: str | None
     webhook: Webhook | None
     near: Thresholds
+    archive_allow: tuple[str, ...] = ()
 
 
 def run(parts: WorkerParts) -> None:
@@ -75,6 +76,7 @@ def run(parts: WorkerParts) -> None:
         s3=parts.s3,
         webhook=parts.webhook,
         near=parts.near,
+        archive_allow=parts.archive_allow,
     )
     register(app, worker)
     if parts.metrics_address is not None:

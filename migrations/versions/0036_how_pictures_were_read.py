@@ -1,7 +1,7 @@
 """Pictures that were not read as a whole; sidecars beside pictures.
 
 Revision: 0036
-Follows: 0034
+Follows: 0035
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0036"
-down_revision = "0034"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 

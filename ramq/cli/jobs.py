@@ -137,14 +137,18 @@ def follow_started(
 def jobs(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
     before: Annotated[int | None, typer.Option(help="Only jobs older than this one.", min=1, max=2**63 - 1)] = None,
+    watch: Annotated[int | None, typer.Option(help="Only the jobs of this watch.", min=1, max=2**63 - 1)] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also jobs of watches that ended well and are not the newest one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first. Of the jobs of a watch that ended well, only the newest one is shown.
 
     Example: ramq jobs --limit 5
     """
     with services() as ramq:
-        page = ramq.jobs.list(limit=limit, before=before)
+        page = ramq.jobs.list(limit=limit, before=before, watch=watch, fold=watch is None and not every)
     if as_json:
         print_json(page)
         return
@@ -321,6 +325,20 @@ def _ignored(view: JobView) -> list[str]:
     return [told, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
 
 
+def _origin(view: JobView) -> list[str]:
+    """Return what a job belongs to."""
+    lines = []
+    if view.query is not None:
+        lines.append(f"  images: {visible(view.query) or 'a search'}")
+    if view.with_job is not None:
+        lines.append(f"  together with job {view.with_job}")
+    if view.watch is not None:
+        lines.append(f"  of watch {view.watch}{', on keys that events named' if view.of_keys else ''}")
+    if view.followers:
+        lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
+    return lines
+
+
 def _report(view: JobView, *, as_json: bool) -> None:
     if as_json:
         print_json(view)
@@ -328,12 +346,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
     kind = f"captions {view.captioner}" if view.stage == "recognition" else f"stage {view.stage}"
     lines = [f"job {view.id}  {_state(view)}  {visible(view.source)}  model {view.model}  {kind}"]
     lines += [f"  started by {view.said_by}"] * bool(view.said_by)
-    if view.query is not None:
-        lines.append(f"  images: {visible(view.query) or 'a search'}")
-    if view.with_job is not None:
-        lines.append(f"  together with job {view.with_job}")
-    if view.followers:
-        lines.append(f"  further stages: job {', '.join(map(str, view.followers))}")
+    lines += _origin(view)
     lines.append(
         f"  listed {view.listed:,} = done {view.done:,} + skipped {view.skipped:,} + failed {view.failed:,} "
         f"+ pending {view.pending:,}"

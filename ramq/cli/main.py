@@ -39,6 +39,7 @@ COMMANDS = {
     "erase": ("delete", "erasures", "forget"),
     "admin": ("db", "index", "doctor", "workers"),
     "archive_changes": ("archive",),
+    "watch": ("watch",),
     "models": ("models",),
     "generations": ("generations",),
     "vocab": ("vocab",),

@@ -75,6 +75,8 @@ class JobOut(FromView):
     active_seconds: float = Field(description="processing time, without pauses, waiting and loading of models")
     webhook: str | None = Field(description="state of the webhook delivery for its end; null if there is none")
     failures_by_class: dict[str, int] = Field(description="of a single job; empty in a list of jobs")
+    watch: int | None = Field(description="the watch that began it; null: somebody enqueued it")
+    of_keys: bool = Field(description="whether it looks only at keys that events named")
 
 
 class ReportOut(FromView):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
+from storage.ledger import watches
 from storage.objects.base import CHANGED_VERSION
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only, remembered
@@ -139,6 +140,7 @@ class ArchiveClient:
         with unit_of_work(self._engine) as session:
             archive_id = archives.whole(session, archive)
             archives.require_no_open_job(session, archive_id)
+            watches.remove_all_of(session, archive_id)  # they would begin jobs meanwhile
         report = self._erasures().delete_archive(archive_id, by=by, keeps_keys=keeps_keys)
         with unit_of_work(self._engine) as session:
             archives.remove(session, archive_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramq.services import stage_models
 from ramq.services.author import LOCAL
-from ramq.services.jobs import features_of
+from ramq.services.job_wishes import features_of
 from storage.database import unit_of_work
 from storage.datasets import generated, tasks, versions
 from storage.errors import UsageError

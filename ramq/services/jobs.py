@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ramq.services import stage_models
 from ramq.services.author import LOCAL
-from ramq.services.retagging import require_features, source_of, taught_tags
+from ramq.services.job_wishes import JobWishes, Settled, priority_named, settle
+from ramq.services.retagging import require_features, source_of
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
-from storage.ledger.views import PRIORITIES
 from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
-from storage.results import archives, features, metadata, teachings, vocabularies
-from storage.results.spaces import SPACES
-from storage.tables import RECOGNITION, Archive
+from storage.results import archives, features, teachings, vocabularies
+from storage.tables import Archive
 from storage.texts import other_forms
 from workers.messages import (
     ANY_MODEL,
-    MODEL_NAME,
     MODELS_WITH_TOKENS,
-    STAGE_MODELS,
-    features_kept,
     kind_of,
 )
 
@@ -37,18 +31,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.ledger.requests import RequestKey
-    from storage.ledger.views import FailureView, JobReport, JobState, JobView, Priority
+    from storage.ledger.views import FailureView, JobReport, JobState, JobView
     from storage.ledger.worker_views import WorkerView
     from storage.objects.base import S3Options
     from storage.objects.source import Source
     from storage.page import Page
-
-
-STAGES = tuple(STAGE_MODELS)
-"""Stages beside recognition."""
-
-FOLLOWING = ("text", *SPACES)
-"""Those that may be requested together with recognition: they need nothing of its results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +112,18 @@ class JobClient:
             StoreUnavailableError, CredentialsError: the object store cannot be accessed.
             ConflictError: another request used the same key.
         """
-        chosen = model or self._options.model
-        if not re.fullmatch(MODEL_NAME, chosen):
-            raise UsageError(f"unknown model {chosen!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
+        asked = settle(JobWishes(model, caption, priority, vocabulary, stages, selection), self._options)
         urgency = priority_named(priority)
-        further = [stage for stage in dict.fromkeys(stages) if stage != RECOGNITION]
-        require_stages(further, FOLLOWING)
-        for stage in further:
-            stage_models.require(stage, self._options.stage_models[stage], self._options.models_dir)
-        selection.check()
         place, name, manifest_version = self._place_of(source)
         if manifest_version is not None:
             selection = replace(selection, has_defaults=False)
-        captioner = self._captioner(caption=caption)
-        if captioner == "tag2text" and chosen == "lite":
-            raise UsageError(
-                "the captioner tag2text works only with ram and ram_plus; set RAMQ_CAPTIONER=template for lite"
-            )
         with unit_of_work(self._engine) as session:
             known = requests.job_of(session, request) if request is not None else None
             if known is not None:
                 return jobs.view(session, known)
-            own_tags = vocabularies.find(session, vocabulary).id if vocabulary else taught_tags(session, chosen)
+            own_tags = (
+                vocabularies.find(session, vocabulary).id if vocabulary else teachings.tags_in_use(session, asked.model)
+            )
             archive, prefix = archives.ensure(session, place)
             job_id = jobs.create(
                 session,
@@ -154,21 +131,21 @@ class JobClient:
                 source=name,
                 manifest_version=manifest_version,
                 prefix=prefix,
-                model=chosen,
-                captioner=captioner,
+                model=asked.model,
+                captioner=asked.captioner,
                 priority=urgency,
-                features=features_of(chosen, self._options.features),
+                features=asked.features,
                 vocabulary_id=own_tags,
                 selection=selection,
                 said_by=by,
             )
-            for stage in further:
+            for stage, stage_model in asked.stages.items():
                 jobs.create(
                     session,
                     archive=archive,
                     source=name,
                     prefix=prefix,
-                    model=self._options.stage_models[stage],
+                    model=stage_model,
                     captioner="none",
                     priority=urgency,
                     stage=stage,
@@ -307,6 +284,16 @@ class JobClient:
         with unit_of_work(self._engine) as session:
             return worker_rows.views(session)
 
+    def settled(self, wishes: JobWishes) -> Settled:
+        """Return what jobs with these wishes do. Raises ``UsageError`` if they cannot be fulfilled."""
+        return settle(wishes, self._options)
+
+    def place_to_watch(self, source: str) -> Source:
+        """Return the archive, or the part of one, that a source names. Raises as ``create``; also for a manifest."""
+        if is_manifest(source):
+            raise UsageError(f"{source!r} is a list of keys, which cannot be watched: give a bucket or a folder")
+        return self._place_of(source)[0]
+
     def _place_of(self, source: str) -> tuple[Source, str, str | None]:
         """Return the archive of a source, the name of the source, and its version if it is a manifest."""
         allowed, reachable = self._options.archive_allow, self._options.is_reachable
@@ -324,22 +311,24 @@ class JobClient:
                 raise NotFoundError(f"there is no tar file {tar}")
         return place, place.uri, None
 
-    def _captioner(self, *, caption: bool | None) -> str:
-        if caption is None:
-            return self._options.captioner
-        if not caption:
-            return "none"
-        return self._options.captioner if self._options.captioner != "none" else "template"
-
     def _set_state(self, job_id: int, *, to: JobState, allowed: tuple[JobState, ...]) -> JobView:
         with unit_of_work(self._engine) as session:
             jobs.set_state(session, job_id, to=to, allowed=allowed)
             return jobs.view(session, job_id)
 
-    def list(self, limit: int = 50, before: int | None = None) -> Page[JobView]:
-        """Return jobs, newest first."""
+    def list(
+        self, limit: int = 50, before: int | None = None, *, watch: int | None = None, fold: bool = False
+    ) -> Page[JobView]:
+        """Return jobs, newest first.
+
+        Args:
+            limit: how many.
+            before: only jobs older than this one.
+            watch: only jobs that this watch began.
+            fold: of jobs of a watch that ended well, show the newest one only.
+        """
         with unit_of_work(self._engine) as session:
-            return jobs.views(session, limit=limit, before=before)
+            return jobs.views(session, limit=limit, before=before, watch_id=watch, is_folded=fold)
 
 
 def _as_on_disk(place: Source) -> Source:
@@ -348,28 +337,3 @@ def _as_on_disk(place: Source) -> Source:
         return place
     there = [form for form in other_forms(place.root) if Path(form).exists()]
     return replace(place, root=there[0]) if len(there) == 1 else place
-
-
-def features_of(model: str, wanted: str) -> str:
-    """Return what a job of a model keeps. With ``auto``, images that were recognised before are not read again."""
-    kept = features_kept(model, wanted)
-    return "auto" if kept == "pooled" and wanted != "pooled" else kept
-
-
-def require_stages(names: Sequence[str], known: Sequence[str] = STAGES) -> None:
-    """Raise ``UsageError`` unless these are stages beside recognition, among the ``known`` ones."""
-    for name in names:
-        if name == metadata.STAGE and name not in known:
-            raise UsageError("recognition itself reads what files say: leave the stage metadata out")
-        if name in STAGES and name not in known:
-            raise UsageError(f"the stage {name} needs what recognition finds: run `ramq {name}` afterwards")
-        if name not in known:
-            raise UsageError(f"unknown stage {name!r}; choose from {', '.join(known)}")
-
-
-def priority_named(name: str) -> Priority:
-    """Return a priority. Raises ``UsageError``."""
-    for known in PRIORITIES:
-        if known == name:
-            return known
-    raise UsageError(f"unknown priority {name!r}; choose one of {', '.join(PRIORITIES)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from storage.errors import UsageError
-from storage.results import generations, teachings
+from storage.results import generations
 from workers.messages import teaches_from
 
 if TYPE_CHECKING:
@@ -25,14 +25,6 @@ def source_of(session: Session, generation_id: int | None) -> Generation:
     if serving is None:
         raise UsageError("nothing is recorded yet; run `ramq enqueue SOURCE` first")
     return serving
-
-
-def taught_tags(session: Session, model: str) -> int | None:
-    """Return the vocabulary in use, if people taught it to this model: new images get the same tags as the others."""
-    serving = generations.default(session)
-    if serving is None or serving.model != model or not teachings.is_taught(session, serving.vocabulary_id):
-        return None
-    return serving.vocabulary_id
 
 
 def require_features(source: Generation, stock: Sequence[Stock]) -> None:

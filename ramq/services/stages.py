@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ramq.services import stage_models, stage_serving
 from ramq.services.author import LOCAL
 from ramq.services.corrections import every_vocabulary
-from ramq.services.jobs import STAGES, priority_named, require_stages
+from ramq.services.job_wishes import STAGES, priority_named, require_stages
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index.manifest import generation_folder

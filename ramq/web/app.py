@@ -26,6 +26,7 @@ from ramq.web.api import stages as api_stages
 from ramq.web.api import teaching as api_teaching
 from ramq.web.api import training as api_training
 from ramq.web.api import users as api_users
+from ramq.web.api import watches as api_watches
 from ramq.web.callers import Callers
 from ramq.web.deps import takes_known_parameters
 from ramq.web.head import Head
@@ -132,43 +133,38 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
             Middleware(Head),
         ],
     )
-    app.state.services = services
-    app.state.callers = callers
-    app.state.roles = roles
-    app.state.templates = templates
+    app.state.services, app.state.templates = services, templates
+    app.state.callers, app.state.roles = callers, roles
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
-    app.state.is_stopping = is_stopping
+    app.state.is_stopping, app.state.limit = is_stopping, limit
     install_problem_handlers(app, templates.show_problem, services.images.merged_into)
-    jobs = (api_jobs.router, api_jobs.workers_router)
-    of_images = (
-        images.router,
-        api_export.router,
-        readings.router,
-        regions.router,
-        api_duplicates.router,
-        missing.router,
-    )
+    _add_routes(app, roles)
+    app.mount("/static", _KeptFiles(directory=STATIC), name="static")
+    _describe(app, needs_tokens=tokens.are_set)
+    return app
+
+
+def _add_routes(app: FastAPI, roles: Roles) -> None:
+    """Add all routes, the more special ones before those that take any name."""
+    of_jobs = (api_jobs.router, api_jobs.workers_router, api_watches.router)
+    of_images = (images.router, api_export.router, readings.router, regions.router)
+    of_groups = (api_duplicates.router, missing.router, api_keywords.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
-    learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router, api_keywords.router)
-    for router in (*jobs, *of_images, api_generations.router, api_stages.router, *learning, api_users.router):
+    learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
+    others = (api_generations.router, api_stages.router, api_users.router)
+    for router in (*of_jobs, *of_images, *of_groups, *learning, *others):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
         roles.add(router)
     pages = (search, image_pages, job_pages, generation_pages, training_pages, policy_pages, duplicate_pages, archives)
     # Reviews come first: `review` would be an action on a data set.
-    of_sets = (review_pages, dataset_pages, teaching_pages, keyword_pages)
-    for router in (
-        health.router,
-        *(page.router for page in (*pages, *of_sets, missing_pages, user_pages, reference, login)),
-    ):
-        app.include_router(router)
-        roles.add(router)
-    app.mount("/static", _KeptFiles(directory=STATIC), name="static")
-    _describe(app, needs_tokens=tokens.are_set)
-    return app
+    of_sets = (review_pages, dataset_pages, teaching_pages, keyword_pages, missing_pages)
+    for page in (health, *pages, *of_sets, user_pages, reference, login):
+        app.include_router(page.router)
+        roles.add(page.router)
 
 
 def _lifespan(services: Services, callers: Callers) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ramq.wiring import Services
     from storage.ledger.views import JobView
+    from storage.ledger.watch_views import WatchView
 
 RECENT_JOBS = 50
 """The number of jobs with metrics of their own, newest first. It is limited because every job is a time series."""
@@ -87,12 +89,14 @@ class _JobMetrics(Collector):
             up.add_metric([name], float(state == "ok"))
         yield up
         try:
-            jobs = self._services.jobs.list(limit=RECENT_JOBS).items
+            jobs = self._services.jobs.list(limit=RECENT_JOBS, fold=True).items
             workers = self._services.jobs.workers()
+            watches = self._services.watches.list()
         except RamqError:
             # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
         yield from _job_metrics(jobs)
+        yield from _watch_metrics(watches)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
@@ -117,3 +121,35 @@ def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
     backlog = "Pending images of all running jobs."
     yield GaugeMetricFamily("ramq_backlog_images", backlog, value=sum(job.pending for job in running))
     yield GaugeMetricFamily("ramq_jobs_running", "Running jobs.", value=len(running))
+
+
+def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:
+    """Yield how the watches are doing. Those that are paused have no metrics: nobody has to be told of them."""
+    named = {
+        name: GaugeMetricFamily(name, words, labels=["watch_id"])
+        for name, words in (
+            ("ramq_watch_events_waiting", "Keys that events named and no job has looked at."),
+            ("ramq_watch_oldest_event_seconds", "Age of the oldest of these keys; 0: there are none."),
+            ("ramq_watch_every_seconds", "How often everything is to be listed."),
+            (
+                "ramq_watch_listing_age_seconds",
+                "Time since everything was listed and worked off.",
+            ),
+            ("ramq_watch_listing_overdue_seconds", "By how much the next listing is late."),
+            ("ramq_watch_failures", "Jobs of the watch that failed since one succeeded."),
+            ("ramq_watch_is_told", "Whether events are received; 1 too if none are wanted."),
+        )
+    }
+    for watch in watches:
+        if watch.state == "paused":
+            continue
+        label = [str(watch.id)]
+        named["ramq_watch_events_waiting"].add_metric(label, watch.events_waiting)
+        named["ramq_watch_oldest_event_seconds"].add_metric(label, watch.oldest_event_seconds or 0.0)
+        named["ramq_watch_every_seconds"].add_metric(label, watch.every_seconds)
+        named["ramq_watch_listing_overdue_seconds"].add_metric(label, watch.overdue_seconds)
+        named["ramq_watch_failures"].add_metric(label, watch.failures)
+        named["ramq_watch_is_told"].add_metric(label, float(watch.is_told or watch.events == "none"))
+        age = datetime.now(UTC) - (watch.listed_at or watch.created_at)
+        named["ramq_watch_listing_age_seconds"].add_metric(label, age.total_seconds())
+    yield from named.values()

@@ -33,6 +33,13 @@ class RateLimit:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def is_spent(self, caller: str) -> bool:
+        """Return whether a caller has no permit left. Takes none."""
+        if not self._per_minute or caller not in self._buckets:
+            return False
+        permits, since = self._buckets[caller]
+        return permits + (self._clock() - since) * self._per_minute / 60 < 1
+
     def wait_seconds(self, caller: str) -> float:
         """Take a permit and return 0, or return the seconds until the next permit."""
         if not self._per_minute:

@@ -7,7 +7,7 @@ Each role includes those before it:
 * ``run`` also starts and controls jobs and steps of data sets, and teaches tags.
 * ``admin`` also erases, sets tag rules, chooses the generation in use, renames archives, and manages users.
 
-``ANYBODY`` is for what is needed without a token, or before there is one.
+``ANYBODY`` is for what is needed without a token, or before there is one. Events of watches come with a secret.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 
-ANYBODY = frozenset({"GET /healthz", "GET /readyz", "GET /login", "POST /login"})
+ANYBODY = frozenset({"GET /healthz", "GET /readyz", "GET /login", "POST /login", "POST /v1/watches/{watch_id}/events"})
 
 _LOOK = """
 GET /v1/openapi.json
@@ -39,6 +39,8 @@ GET /v1/jobs/{job_id}/report
 GET /v1/jobs/{job_id}/report/lines
 GET /v1/jobs/{job_id}/events
 GET /v1/workers
+GET /v1/watches
+GET /v1/watches/{watch_id}
 GET /v1/search
 POST /v1/search/image
 GET /v1/tags
@@ -128,6 +130,13 @@ POST /missing/{image_id}
 """
 
 _RUN = """
+POST /v1/watches
+DELETE /v1/watches/{watch_id}
+POST /v1/watches/{watch_id}/pause
+POST /v1/watches/{watch_id}/resume
+POST /v1/watches/{watch_id}/secret
+POST /archives/watches
+POST /archives/watches/{watch_id}/{action}
 POST /v1/jobs
 POST /v1/jobs/{job_id}/pause
 POST /v1/jobs/{job_id}/resume

@@ -12,12 +12,14 @@ The rules:
 4. The rate limit applies to each token, and to each address for requests without a token.
 5. A request that changes something must come from our own site, unless it carries a bearer token.
 6. Request bodies are limited in size, whether their length is declared or not.
+7. Stores that send events of a watch know the watch's secret instead of a token, and may do nothing else.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -46,6 +48,8 @@ MAX_LENGTH_DIGITS = 18
 """The maximum digits of a declared length. Python does not parse numbers with thousands of digits."""
 UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
+"""Where stores send events. They send the secret of the watch, and no token."""
 UNSURE_PATHS = frozenset({"/readyz", "/login"})
 """What is answered, as to nobody, if it is not known whether a token is valid."""
 RETRY_AFTER_SECONDS = 5
@@ -164,7 +168,7 @@ class Gate:
 
     def _check_rate(self, connection: HTTPConnection, caller: Caller) -> None:
         path = connection.scope["path"]
-        if path in HEALTH_PATHS or path.startswith("/static/"):
+        if path in HEALTH_PATHS or path.startswith("/static/") or _brings_events(connection):
             return
         if not caller.needs_token and self._limit.is_for_tokens_only:
             return
@@ -199,6 +203,11 @@ class Gate:
         limit = _limit_for(connection)
         if not length.isdecimal() or len(length) > MAX_LENGTH_DIGITS or int(length) > limit:
             raise _too_large(limit)
+
+
+def _brings_events(connection: HTTPConnection) -> bool:
+    """Return whether a store sends events. The route checks their secret, and limits those who do not know it."""
+    return connection.scope["method"] == "POST" and EVENTS_PATH.fullmatch(connection.scope["path"]) is not None
 
 
 def _must_sign_in(connection: HTTPConnection, caller: Caller, needed: Role | None) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from storage.objects.ignoring import Selection
 
 STEPS = ("fetch", "decode", "infer", "write")
+_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 def create(  # noqa: PLR0913  (a job's columns)
@@ -47,11 +48,14 @@ def create(  # noqa: PLR0913  (a job's columns)
     options: Mapping[str, Any] | None = None,
     selection: Selection = EVERYTHING,
     said_by: str | None = None,
+    watch_id: int | None = None,
+    of_keys: bool = False,
 ) -> int:
     """Add a job that is not listed yet. Return its id.
 
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
-    that JSON can say. ``selection`` is for jobs that list their source. ``said_by`` is who starts it.
+    that JSON can say. ``selection`` is for jobs that list their source. ``said_by`` is who starts it. ``of_keys``: it
+    lists only the keys that ``named_keys`` has for it.
     """
     job = Job(
         archive_id=archive.id,
@@ -72,6 +76,8 @@ def create(  # noqa: PLR0913  (a job's columns)
         exclude=list(selection.exclude),
         has_defaults=selection.has_defaults,
         said_by=said_by,
+        watch_id=watch_id,
+        of_keys=of_keys,
     )
     session.add(job)
     session.flush()
@@ -111,9 +117,11 @@ _HAS_NO_WORK = """
     state = 'running' AND listed_all_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
 """
+# Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
 _MAY_HAVE_MOVES = """(
     NOT looked_for_moves AND (
-        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0)
+        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
+                AND (NOT job.of_keys OR archive.missing < 10000))
         OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = job.archive_id))
 )"""
 
@@ -257,14 +265,27 @@ def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
     return {row.id: row.state for row in rows}
 
 
-def views(session: Session, *, limit: int, before: int | None) -> Page[JobView]:
-    """Return jobs, newest first. ``before`` is the last id of the previous page."""
+# The newest job of a watch stands for the earlier ones that have nothing to tell.
+_IS_FOLDED = """
+    job.watch_id IS NOT NULL AND job.state = 'done' AND job.failed = 0
+    AND EXISTS (SELECT FROM job AS later WHERE later.watch_id = job.watch_id AND later.id > job.id
+                AND later.stage = job.stage)
+"""
+
+
+def views(
+    session: Session, *, limit: int, before: int | None, watch_id: int | None = None, is_folded: bool = False
+) -> Page[JobView]:
+    """Return jobs, newest first: all, or those of a watch. ``before`` is the last id of the previous page.
+
+    ``is_folded`` leaves out jobs of watches that are done, without failures, and followed by another one.
+    """
+    conditions = ["(CAST(:before AS bigint) IS NULL OR job.id < :before)"]
+    conditions += ["job.watch_id = :watch_id"] if watch_id is not None else []
+    conditions += [f"NOT ({_IS_FOLDED})"] if is_folded else []
     rows = session.execute(
-        text(
-            f"""{_COUNTERS} WHERE CAST(:before AS bigint) IS NULL OR job.id < :before
-            ORDER BY job.id DESC LIMIT :limit"""
-        ),
-        {"before": before, "limit": limit + 1, "alive_seconds": WORKER_ALIVE_SECONDS},
+        text(f"{_COUNTERS} WHERE {' AND '.join(conditions)} ORDER BY job.id DESC LIMIT :limit"),
+        {"before": before, "limit": limit + 1, "watch_id": watch_id, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
     shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
     return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
@@ -323,14 +344,12 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
     average = closed / row.active_seconds if closed and row.active_seconds else None
     rate = float(row.rate) if is_running and row.rate else average
     # The length of a pause or a wait is unknown.
-    is_moving = is_running and row.workers and not is_listing
-    eta = pending / rate if rate and is_moving and row.note is None else None
+    eta = pending / rate if rate and is_running and row.workers and not is_listing and row.note is None else None
     stages = [
         StageView(stage, seconds, decided / seconds if seconds and decided else None)
         for stage in STEPS
         if (seconds := float(row.stage_seconds.get(stage, 0.0)))
     ]
-    names = {number: name for name, number in PRIORITIES.items()}
     return JobView(
         id=row.id,
         source=row.source,
@@ -347,7 +366,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         vocabulary=row.vocabulary,
         from_generation_id=row.from_generation_id,
         generation_id=row.generation_id,
-        priority=names[row.priority],
+        priority=_NAMES[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,
         listed=row.listed,
@@ -374,4 +393,6 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         active_seconds=row.active_seconds,
         webhook=webhook_deliveries.described(row),
         failures_by_class=failures_by_class,
+        watch=row.watch_id,
+        of_keys=row.of_keys,
     )

@@ -55,6 +55,7 @@ class ClaimedListing:
     include: list[str] = field(default_factory=list)
     exclude: list[str] = field(default_factory=list)
     has_defaults: bool = False
+    of_keys: bool = False
 
     @property
     def selection(self) -> Selection:
@@ -105,7 +106,8 @@ def claim(
             RETURNING job.id AS job_id, job.list_epoch AS epoch, job.list_attempts AS attempts, job.archive_id,
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
-                job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults
+                job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults,
+                job.of_keys
             """
         ),
         {
@@ -265,13 +267,15 @@ def ask_whether_gone(session: Session, job_id: int, note: str) -> bool:
     )
 
 
-def mark_missing(
+def mark_missing(  # noqa: PLR0913  (the bounds of a range)
     session: Session,
     archive_id: int,
     prefix: str,
     after: str | None,
     until: str | None,
     ignored: Sequence[ObjectInfo] = (),
+    *,
+    job_id: int | None = None,
 ) -> int:
     """Mark the known keys of a range of a listing that were not found. Return how many.
 
@@ -285,6 +289,7 @@ def mark_missing(
         after: the last key of the previous page; None at the beginning.
         until: the last key of the page; None at the end of the listing.
         ignored: keys of the page that are left out.
+        job_id: the job that lists. What another job found since this one began may be newer than this listing.
     """
     bounds = [
         "key > :after" if after is not None else "",
@@ -294,6 +299,7 @@ def mark_missing(
         "NOT EXISTS (SELECT FROM unnest(CAST(:folders AS text[])) AS f (name) WHERE starts_with(key, f.name))"
         if (folders := [info.key for info in ignored if info.stands_for_all])
         else "",
+        "listed_at <= (SELECT started_at FROM job WHERE id = :job_id)" if job_id is not None else "",
     ]
     within = " AND ".join(filter(None, bounds)) or "true"
     result = session.execute(
@@ -324,6 +330,7 @@ def mark_missing(
             "unreadable": UNREADABLE_VERSION,
             "ignored": [info.key for info in ignored],
             "folders": folders,
+            "job_id": job_id,
         },
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult

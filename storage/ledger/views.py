@@ -47,6 +47,8 @@ class JobView:
         note: what it waits for, or why it ended.
         said_by: who started it; None: this was not noted then.
         webhook: state of the webhook delivery about its end; None if there is none.
+        watch: the watch that began it; None: somebody enqueued it.
+        of_keys: it looks only at keys that events named.
     """
 
     id: int
@@ -91,6 +93,8 @@ class JobView:
     defaults: bool = False
     said_by: str | None = None
     failures_by_class: dict[str, int] = field(default_factory=dict)
+    watch: int | None = None
+    of_keys: bool = False
 
     @property
     def is_over(self) -> bool:

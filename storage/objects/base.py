@@ -99,6 +99,13 @@ class ObjectStore(Protocol):
             UsageError: a file ``.ramqignore`` is damaged or cannot be read.
         """
 
+    def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:
+        """Give ``ignoring`` the files ``.ramqignore`` that a listing of these keys would meet.
+
+        Raises:
+            UsageError: one is damaged or cannot be read.
+        """
+
     def stat(self, key: str, known: str = "") -> ObjectInfo:
         """Return the properties of one object without reading it. A missing object has ``MISSING_VERSION``.
 

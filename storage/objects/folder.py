@@ -124,6 +124,13 @@ class FolderStore:
                 self._read_rules(ignoring, key)
             waiting += found
 
+    def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:
+        """Give ``ignoring`` the files in all folders of the keys; see ``ObjectStore.read_rules``."""
+        folders = {key[: place + 1] for key in keys for place, sign in enumerate(key) if sign == "/"}
+        for folder in sorted({"", *folders}):
+            if os.path.lexists(self.root / folder / FILE_NAME):
+                self._read_rules(ignoring, folder)
+
     def _read_rules(self, ignoring: Ignoring | None, folder: str) -> None:
         """Give a file ``.ramqignore`` to ``ignoring``. It counts, so nothing of its folder is listed without it."""
         if ignoring is None:
@@ -185,8 +192,16 @@ class FolderStore:
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def stat(self, key: str, known: str = "") -> ObjectInfo:  # noqa: ARG002  (the file tells it)
-        """Return the properties of one file; see ``ObjectStore.stat``."""
-        return self._info(os.fspath(self.root / key), key)
+        """Return the properties of one file; see ``ObjectStore.stat``. Of what a listing passes over, there is none."""
+        info = self._info(os.fspath(self.root / key), key)
+        if not info.version.startswith("!"):
+            try:
+                is_file = stat.S_ISREG(os.lstat(self.root / key).st_mode)
+            except OSError:
+                is_file = False
+            if not is_file:
+                return ObjectInfo(key, MISSING_VERSION, 0, None)
+        return info
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Read one file; see ``ObjectStore.fetch``."""

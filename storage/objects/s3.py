@@ -44,7 +44,7 @@ from storage.objects.s3_errors import Refusals, first_line
 from storage.objects.s3_listing import BAD_NAME, BucketLister, info_of, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
@@ -204,14 +204,15 @@ class S3Store:
 
         A file ``.ramqignore`` counts in the listed folder, and in those above it that belong to the archive.
         """
-        pages = self._all_pages(prefix, after)
-        if ignoring is None:
-            yield from pages
-            return
+        if ignoring is not None:
+            self.read_rules(ignoring, ())
+        for page in self._all_pages(prefix, after):
+            yield page if ignoring is None else marked(page, ignoring)
+
+    def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:  # noqa: ARG002  (only a folder's depend on them)
+        """Give ``ignoring`` the files in the listed folder and above it; see ``ObjectStore.read_rules``."""
         for folder in ignoring.above():
             self._read_rules(ignoring, folder)
-        for page in pages:
-            yield marked(page, ignoring)
 
     def _read_rules(self, ignoring: Ignoring, folder: str) -> None:
         """Give a file ``.ramqignore``, if there is one, to ``ignoring``."""

@@ -135,6 +135,14 @@ def _path_of(uri: str) -> str:
     return unquote(parts.path)
 
 
+def part_of(archive_uri: str, prefix: str) -> Source:
+    """Return the part of an archive whose keys are ``prefix`` or below it, as a source of its own."""
+    archive = parse_source(archive_uri)
+    if archive.scheme == "s3" or archive.in_tars:
+        return replace(archive, prefix=prefix.strip("/"))
+    return Source("file", f"{archive.root.rstrip('/')}/{prefix}".rstrip("/") or "/", "")
+
+
 def open_store(source: Source, s3: S3Options) -> ObjectStore:
     """Return the store of a source. Nothing is contacted yet."""
     base = FolderStore(Path(source.root)) if source.scheme == "file" else open_bucket(source.root, s3)

@@ -33,7 +33,7 @@ from storage.objects.tar_listing import Scanned, TarScanner, fault_version, list
 from storage.objects.tar_names import split_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from storage.objects.base import ObjectStore
     from storage.objects.ignoring import Ignoring
@@ -122,6 +122,9 @@ class TarStore:
         ends in ``/`` and fails with the reason.
         """
         return list_members(self._base, self._scanner, prefix, after, ignoring, info_of)
+
+    def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:
+        """Read nothing: events name no members of tar files, so no job asks for some of them."""
 
     def stat(self, key: str, known: str = "") -> ObjectInfo:
         """Return the properties of one member; see ``ObjectStore.stat``.

@@ -149,13 +149,14 @@ def remove(session: Session, archive_id: int) -> None:
     require_no_open_job(session, archive_id)
     if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:
         raise ConflictError(f"images were added to archive {archive_id} meanwhile: remove it again")
-    for table in ("shard", "skip", "ignored", "naming", "failure", "notice", "job_request"):
+    for table in ("shard", "skip", "ignored", "naming", "job_key", "failure", "notice", "job_request"):
         session.execute(
             text(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM job WHERE archive_id = :id)"),  # noqa: S608
             {"id": archive_id},
         )
     for statement in (
         "DELETE FROM job WHERE archive_id = :id",
+        "DELETE FROM watch WHERE archive_id = :id",
         "DELETE FROM tag_policy WHERE archive_id = :id",
         "UPDATE deletion SET archive_id = NULL WHERE archive_id = :id",
         "DELETE FROM archive WHERE id = :id",

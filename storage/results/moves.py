@@ -61,7 +61,7 @@ _CANDIDATES = f"""
     WITH listing AS MATERIALIZED (
         SELECT trim(both '/' FROM prefix) AS prefix, listed_all_at FROM job
         WHERE archive_id = :archive_id AND stage = 'recognition' AND listed_all_at IS NOT NULL
-          AND manifest_version IS NULL AND from_generation_id IS NULL AND query IS NULL
+          AND manifest_version IS NULL AND from_generation_id IS NULL AND query IS NULL AND NOT of_keys
     ), candidate AS (
         SELECT image.id, content.hash, image.key, {_FILE_NAME} AS file_name, {said.OF_IMAGE} AS was_spoken_of,
             greatest(image.listed_at, (

@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from storage.database import wait_for_lock
 from storage.errors import NotFoundError
-from storage.results import vocabularies
+from storage.results import generations, vocabularies
 from storage.tables import Generation, Head, Teaching, Vocabulary
 
 if TYPE_CHECKING:
@@ -257,3 +257,11 @@ def taught(session: Session) -> list[TaughtTag]:
         )
         for row in rows
     ]
+
+
+def tags_in_use(session: Session, model: str) -> int | None:
+    """Return the vocabulary in use, if people taught it to this model: new images get the same tags as the others."""
+    serving = generations.default(session)
+    if serving is None or serving.model != model or not is_taught(session, serving.vocabulary_id):
+        return None
+    return serving.vocabulary_id

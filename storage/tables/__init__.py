@@ -72,3 +72,6 @@ from storage.tables.text import LineCorrection as LineCorrection
 from storage.tables.text import Reading as Reading
 from storage.tables.text import ReadingIndex as ReadingIndex
 from storage.tables.text import ReadWord as ReadWord
+from storage.tables.watches import JobKey as JobKey
+from storage.tables.watches import Watch as Watch
+from storage.tables.watches import WatchEvent as WatchEvent

@@ -97,6 +97,7 @@ class Job(Base):
         CheckConstraint("state IN ('running', 'paused', 'done', 'cancelled', 'failed')", name="state"),
         Index("ix_job_open", "id", postgresql_where=text("state IN ('running', 'paused')")),
         Index("ix_job_with_job_id", "with_job_id", postgresql_where=text("with_job_id IS NOT NULL")),
+        Index("ix_job_watch_id", "watch_id", "id", postgresql_where=text("watch_id IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -125,6 +126,9 @@ class Job(Base):
     include: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     exclude: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     has_defaults: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    # The watch that began it. Such a job may list only the keys in `job_key`.
+    watch_id: Mapped[int | None] = mapped_column(BigInteger)
+    of_keys: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     # The listing: its position, its lease, and whether it is complete.
     list_cursor: Mapped[str | None]
     list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -8,6 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from ramq.services.job_wishes import JobWishes
 from ramq.wiring import Services
 from storage.results.reading_views import FoundLine
 from storage.results.region_views import FoundRegion
@@ -78,6 +79,7 @@ def test_a_screen_can_be_used_by_everybody(browser: Browser, base_url: str, serv
     [job] = services.jobs.list().items
     image = services.images.find("coffee.png")
     services.corrections.tag([image], add=["canoe", "espresso"], remove=["plate"])
+    services.watches.add(job.archive, JobWishes(), every="1d")
     services.policies.put("canoe", "deny")
     services.policies.put("toyshop", "deny", job.archive)
     lines = [

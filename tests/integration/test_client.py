@@ -49,6 +49,7 @@ LEFT_OUT = {
         ("get", "/v1/images/{image_id}/original"),
         ("get", "/v1/datasets/{name}/review/images/{image_id}/crop/{tag}"),
     },
+    "events of stores: they send them": {("post", "/v1/watches/{watch_id}/events")},
     "events: `wait` asks instead": {("get", "/v1/jobs/{job_id}/events")},
     "what tags an archive allows is for whoever runs the server": {
         ("get", "/v1/policies"),

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ramq.services.job_wishes import JobWishes
 from tests.services.recognised import CAT, make_worker
 from tests.services.web import services_of
 from tests.unit.test_docs import check
@@ -58,6 +59,7 @@ def exposed(client: TestClient, photograph: Path, folder: Path) -> dict[str, set
     folder.mkdir()
     shutil.copy(photograph, folder)
     services = services_of(client)
+    services.watches.add(str(folder), JobWishes())
     job = services.jobs.create(str(folder))
     worker = make_worker(services)
     while not services.jobs.get(job.id).is_over:

@@ -20,7 +20,7 @@ from ram_core.spaces.files import tower_type, vector_size
 from ram_core.spaces.tiny import MODELS, write_tiny_tower
 from ram_core.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from ramq.schemas.jobs import NewJob
-from ramq.services.jobs import FOLLOWING
+from ramq.services.job_wishes import FOLLOWING
 from ramq.settings import load_settings
 from ramq.web.api.stages import Stage
 from storage.results.spaces import SPACES

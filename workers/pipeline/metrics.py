@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -17,11 +19,25 @@ class WorkerMetrics:
         )
         self._queue = Gauge("ramq_stage_queue", "Images waiting before a stage", ["stage"], registry=self.registry)
         self._leases = Gauge("ramq_leases", "Shards held", registry=self.registry)
+        self._rate = 0.0
+        self._measured_at = time.monotonic()
+        self._measured_images = 0
 
     def settled(self, images: int) -> None:
         """Count images that were written or postponed."""
         self.images_settled += images
         self._images.inc(images)
+
+    def measure_rate(self, *, is_working: bool) -> float:
+        """Return images per second, smoothed over about three calls. Idle time does not count."""
+        now, images = time.monotonic(), self.images_settled
+        elapsed, settled = now - self._measured_at, images - self._measured_images
+        self._measured_at, self._measured_images = now, images
+        fresh = settled / elapsed if elapsed else 0.0
+        self._rate = fresh if not self._rate else 0.7 * self._rate + 0.3 * fresh
+        if not is_working:
+            self._rate = 0.0
+        return self._rate
 
     def busy(self, stage: str, seconds: float) -> None:
         """Count the time that a stage worked."""

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
 from ramq.schemas.views import PageOut, WorkerOut
 from ramq.web.callers import caller_in
-from ramq.web.deps import Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of
+from ramq.web.deps import MAYBE_BLANK, Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of
 from ramq.web.problems import problem_of
 from storage.errors import NotFoundError, RamqError, TransientError, UsageError
 from storage.ledger.requests import RequestKey
@@ -71,9 +71,19 @@ def create_job(
 
 
 @router.get("")
-def list_jobs(services: ServicesDep, limit: Limit = 50, cursor: MaybeId = None) -> PageOut[JobOut]:
-    """List the jobs, newest first."""
-    return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor))
+def list_jobs(
+    services: ServicesDep,
+    limit: Limit = 50,
+    cursor: MaybeId = None,
+    watch: MaybeId = None,
+    fold: Annotated[  # noqa: FBT002  (a parameter of the query string)
+        bool,
+        Query(description="whether of the jobs of a watch that ended well only the newest one is listed"),
+        MAYBE_BLANK,
+    ] = False,
+) -> PageOut[JobOut]:
+    """List the jobs, newest first: all, or those that a watch began."""
+    return PageOut[JobOut].model_validate(services.jobs.list(limit=limit, before=cursor, watch=watch, fold=fold))
 
 
 @router.get("/{job_id}")

@@ -24,9 +24,11 @@ router = APIRouter(include_in_schema=False, prefix="/jobs")
 
 
 @router.get("")
-def show_jobs(request: Request, services: ServicesDep, cursor: MaybeId = None, source: str = "") -> HTMLResponse:
-    """Show the jobs, newest first, the workers, and the form for a new job."""
-    return _jobs(request, services, cursor=cursor, form={"source": source})
+def show_jobs(
+    request: Request, services: ServicesDep, cursor: MaybeId = None, source: str = "", watch: MaybeId = None
+) -> HTMLResponse:
+    """Show the jobs, newest first, the workers, and the form for a new job. Or the jobs of one watch."""
+    return _jobs(request, services, cursor=cursor, form={"source": source}, watch=watch)
 
 
 @router.post("")
@@ -78,8 +80,9 @@ def _jobs(
     cursor: int | None = None,
     form: dict[str, str],
     problem: Problem | None = None,
+    watch: int | None = None,
 ) -> HTMLResponse:
-    page = services.jobs.list(limit=JOBS_PER_SCREEN, before=cursor)
+    page = services.jobs.list(limit=JOBS_PER_SCREEN, before=cursor, watch=watch, fold=watch is None)
     return templates_of(request).show(
         request,
         "jobs.html",
@@ -94,6 +97,7 @@ def _jobs(
         | form,
         problem=problem,
         cursor=cursor,
+        watch=watch,
     )
 
 

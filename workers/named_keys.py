@@ -1,0 +1,133 @@
+"""Plan jobs on the keys that events named: each is asked of the store, which alone says what became of it.
+
+As with an archive, a page is one transaction. The cursor after it is a key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from storage.database import unit_of_work
+from storage.ledger import ignored as ignored_keys
+from storage.ledger import listings, named_keys, shards
+from storage.objects.base import MISSING_VERSION, is_below, marked
+from storage.objects.ignoring import Ignoring
+from storage.objects.source import open_store, parse_source
+from storage.results import contents, images
+from workers.ending import finish_jobs
+from workers.recorded import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Engine
+
+    from storage.ledger.listings import ClaimedListing
+    from storage.objects.base import ObjectInfo, S3Options
+
+log = structlog.get_logger()
+
+PAGE = 500
+"""Keys that are asked for before any of them is recorded."""
+
+STEP_SECONDS = 3.0
+LEASE_SECONDS = 60.0
+"""The same as for a page of an archive."""
+
+LOOKS_AT_ONCE = 32
+
+
+def list_keys(
+    engine: Engine,
+    listing: ClaimedListing,
+    generation_id: int,
+    s3: S3Options,
+    shard_size: int,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Continue to look at the keys of a job, for a few seconds.
+
+    What is there is recorded as a listing would. What is not there is marked as missing if it is known.
+
+    Raises:
+        ListingLostError: another planner has this listing now.
+        StoreUnavailableError, CredentialsError, UsageError: as when an archive is listed.
+    """
+    until, after, is_complete = time.monotonic() + STEP_SECONDS, listing.cursor, False
+    while not is_complete and not should_stop() and time.monotonic() < until:
+        with unit_of_work(engine) as session:
+            keys = named_keys.after(session, listing.job_id, after, PAGE)
+        is_complete = len(keys) < PAGE
+        if keys:
+            after = keys[-1]
+            _record(engine, listing, generation_id, shard_size, after, _look(listing, s3, keys))
+    with unit_of_work(engine) as session:
+        listings.require(session, listing.job_id, listing.epoch)
+        if is_complete:
+            named_keys.forget(session, listing.job_id)
+        listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
+        follow(session, listing.job_id, shard_size)
+    finish_jobs(engine)
+
+
+def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str]) -> list[ObjectInfo]:
+    """Return what the store has of these keys, in their order. What the job leaves out has its reason."""
+    archive = parse_source(listing.archive_uri)
+    store = open_store(archive, s3)
+    store.check()
+    ignoring = Ignoring(listing.selection, "s3" if archive.scheme == "s3" else "folder", listing.prefix, archive.prefix)
+    store.read_rules(ignoring, keys)
+    below = [key for key in keys if is_below(key, listing.prefix)]
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        seen = list(pool.map(store.stat, below))
+    gone = [info for info in seen if info.version == MISSING_VERSION]
+    if gone and archive.scheme == "file" and _is_empty(archive.root):
+        # A disk that is not mounted leaves an empty folder. The next listing asks a person.
+        seen = [info for info in seen if info.version != MISSING_VERSION]
+    return marked(seen, ignoring)
+
+
+def _is_empty(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _record(
+    engine: Engine,
+    listing: ClaimedListing,
+    generation_id: int,
+    shard_size: int,
+    cursor: str,
+    seen: Sequence[ObjectInfo],
+) -> None:
+    gone = [info.key for info in seen if info.version == MISSING_VERSION]
+    there = [info for info in seen if info.version != MISSING_VERSION]
+    ignored, kept = [info for info in there if info.ignored], [info for info in there if not info.ignored]
+    with unit_of_work(engine) as session:
+        listings.require(session, listing.job_id, listing.epoch)
+        images.upsert_page(session, listing.archive_id, kept)
+        missing = named_keys.mark_missing(session, listing.archive_id, gone)
+        pending = images.pending_of_page(
+            session, listing.archive_id, generation_id, listing.captioner, listing.features
+        )
+        listed, to_do = images.ids_of_page(session, listing.archive_id), set(pending)
+        shards.add(session, listing.job_id, [pending[i : i + shard_size] for i in range(0, len(pending), shard_size)])
+        contents.note_recorded(session, listed)
+        listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
+        ignored_keys.add(session, listing.job_id, ignored)
+        listings.advance(
+            session,
+            listing.job_id,
+            listing.epoch,
+            cursor=cursor,
+            listed=len(listed),
+            skipped=len(listed) - len(pending),
+            lease_seconds=LEASE_SECONDS,
+        )
+        follow(session, listing.job_id, shard_size)
+    log.info("looked", keys=len(seen), to_do=len(pending), missing=missing, ignored=len(ignored))
