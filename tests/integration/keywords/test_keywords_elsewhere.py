@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from ramq.cli.named_images import image_ids
 from ramq.services.export import write_rows
-from ramq.services.sidecars import write_sidecars
+from ramq.services.sidecars import SidecarPlace, write_sidecars
 from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import unit_of_work
@@ -149,7 +149,7 @@ def test_sidecars_have_what_people_gave_and_lose_it_again(told: Services, tmp_pa
 
     def write() -> str:
         _, hits = told.search.export(told.search.read(SearchQuery(), "prefix:2023/c", is_strict=True))
-        write_sidecars(hits, out, fail)
+        write_sidecars(hits, SidecarPlace(out, (), told.settings.s3), fail)
         return (out / "2023/c.jpg.xmp").read_text()
 
     def fail(_hit: Hit, why: str) -> None:
