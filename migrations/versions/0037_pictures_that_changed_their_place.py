@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("archive_id", sa.Integer(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("pixels", sa.BigInteger(), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.Column("generation_id", sa.SmallInteger(), nullable=True),
         sa.Column("v", sa.LargeBinary(), nullable=True),

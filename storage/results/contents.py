@@ -49,7 +49,7 @@ _NOTE = f"""
         WHERE (content.version, content.hash, content.shape, content.pixels)
             IS DISTINCT FROM (excluded.version, excluded.hash, {{shape}}, {{pixels}})
     )
-    SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash
+    SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash, content.pixels
     FROM content JOIN fresh USING (image_id)
     WHERE content.version <> fresh.version OR content.hash <> fresh.hash ORDER BY image_id
 """.format(  # noqa: S608  (constants)
@@ -61,11 +61,11 @@ _NOTE = f"""
 
 # What is recorded is still that of the former bytes: the batch writes its records later.
 _KEEP_FORMER = """
-    INSERT INTO former_content (image_id, archive_id, version, hash, generation_id, v, width, height)
-    SELECT image.id, image.archive_id, former.version, former.hash, known.generation_id, known.v, known.width,
-        known.height
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:hashes AS bytea[]))
-        AS former (image_id, version, hash)
+    INSERT INTO former_content (image_id, archive_id, version, hash, pixels, generation_id, v, width, height)
+    SELECT image.id, image.archive_id, former.version, former.hash, former.pixels, known.generation_id, known.v,
+        known.width, known.height
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[]), CAST(:hashes AS bytea[]), CAST(:pixels AS bigint[]))
+        AS former (image_id, version, hash, pixels)
     JOIN image ON image.id = former.image_id
     LEFT JOIN LATERAL (
         SELECT record.generation_id, vector.v, record.width, record.height FROM record
@@ -132,7 +132,7 @@ def note(session: Session, rows: Sequence[ReadBytes]) -> int:
         prepare=True,
     )
     found = same.fetchall()
-    touched = {image_id: (before, now) for image_id, before, now, _, is_same in found if is_same}
+    touched = {image_id: (before, now) for image_id, before, now, _, is_same, _ in found if is_same}
     hand_on(session, touched)
     if changed := [row for row in found if not row[4]]:
         _keep_former(session, changed, {row.image_id: hash_of(row.sha256) for row in ordered})
@@ -144,7 +144,12 @@ def _keep_former(session: Session, changed: Sequence[Any], hashes: Mapping[int, 
     ids = [row[0] for row in changed]
     session.execute(
         text(_KEEP_FORMER),
-        {"ids": ids, "versions": [row[1] for row in changed], "hashes": [row[3] for row in changed]},
+        {
+            "ids": ids,
+            "versions": [row[1] for row in changed],
+            "hashes": [row[3] for row in changed],
+            "pixels": [row[5] for row in changed],
+        },
     )
     session.execute(text(_IS_BACK), {"ids": ids, "hashes": [hashes[image_id] for image_id in ids]})
 

@@ -41,7 +41,8 @@ AT_ONCE = 250
 SAME_PICTURE = 0.999
 """Least cosine of the vectors of two files that show the same pixels: a model gives these numbers apart from rounding.
 
-Files of which only what they say was changed (a rating, keywords) are the same picture."""
+Files of which only what they say was changed (a rating, keywords) are the same picture. Two pictures of a burst may be
+as near: where the hash of the pixels is known of both, it has to be the same, too."""
 
 _MOST_KEY = 1_000
 
@@ -81,6 +82,7 @@ _MAY_BE_TOLD = """(
 _CHANGED = f"""
     WITH changed AS MATERIALIZED (
         SELECT former.image_id, former.version, former.changed_at, former.v, former.width, former.height,
+            former.pixels, content.pixels AS pixels_now,
             content.version AS read, {_MISSED_AT} AS missed_at, {_IS_FOUND} OR {_IS_WANTED} AS trades,
             {said.OF_IMAGE} AS was_spoken_of, {_MAY_BE_TOLD} AS may_be_told,
             now.v AS v_now, now.width AS width_now, now.height AS height_now
@@ -133,6 +135,8 @@ def part(session: Session, archive_id: int, job_id: int, job_ids: Sequence[int])
 
 def _is_same_picture(row: Row[Any]) -> bool:
     if row.v is None or row.v_now is None or (row.width, row.height) != (row.width_now, row.height_now):
+        return False
+    if row.pixels is not None and row.pixels_now is not None and row.pixels != row.pixels_now:
         return False
     length = len(row.v) // CODE.itemsize
     before, now = (unpack_vectors(packed, length)[0].astype(np.float32) for packed in (row.v, row.v_now))

@@ -14,7 +14,8 @@ class FormerContent(Base):
 
     A row stays until the end of a job decides what became of the picture (``results.replaced``). ``version`` and
     ``hash`` are as in ``content``. ``v``, ``width`` and ``height`` are what ``generation_id`` had recorded of these
-    bytes: they tell whether only what the file says was changed. None: nothing was recorded.
+    bytes: with ``pixels``, as in ``content``, they tell whether only what the file says was changed. None: nothing was
+    recorded.
     """
 
     __tablename__ = "former_content"
@@ -24,6 +25,7 @@ class FormerContent(Base):
     archive_id: Mapped[int] = mapped_column(Integer)
     version: Mapped[str]
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+    pixels: Mapped[int | None] = mapped_column(BigInteger)
     changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     generation_id: Mapped[int | None] = mapped_column(SmallInteger)
     v: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from ramq.web.app import create_app
 from storage.database import unit_of_work
 from storage.errors import ConflictError
+from storage.results import replaced
 from storage.search.views import SearchQuery
 from tests import crop_archive
 from tests.integration.test_moved_files import move, said, say_everything
@@ -142,6 +143,18 @@ def test_a_file_of_which_only_what_it_says_was_changed_keeps_its_image(photos: P
     assert (photos.ids()["a.png"], photos.missing()) == (image_id, [])
     assert said(photos, image_id) == words
     assert photos.scalar("SELECT count(*) FROM former_content") == 0
+
+
+def test_the_next_picture_of_a_burst_is_another_one_however_alike_its_vector_is(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaced, "SAME_PICTURE", -1.0)  # as if all vectors were alike
+    image_id = photos.ids()["a.png"]
+    words = say_everything(photos, image_id)
+    picture(photos.root / "a.png", 50)
+    photos.run()
+    assert photos.ids()["a.png"] != image_id
+    assert said(photos, image_id) == words
 
 
 def test_a_picture_that_was_written_over_and_of_which_nobody_spoke_keeps_its_image(photos: Photos) -> None:
