@@ -86,6 +86,7 @@ def _sample(hit: Hit, view: RegionsView | None, content: Content, path: str) -> 
         "key": hit.key,
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
+        "given_keywords": list(hit.keywords),
         "recognised": {
             "_cls": "Classifications",
             "classifications": [
@@ -181,6 +182,7 @@ def _metadata() -> dict[str, Any]:
             _field("image_id", "IntField"),
             *(_field(name, "StringField") for name in ("archive", "key", "caption")),
             _field("caption_contradicts", "ListField", subfield="StringField"),
+            _field("given_keywords", "ListField", subfield="StringField"),
             _embedded("recognised", f"{_LABELS}.Classifications", tags),
             _embedded("regions", f"{_LABELS}.Detections", [_several("detections", "Detection", detection)]),
         ],

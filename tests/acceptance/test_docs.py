@@ -43,7 +43,7 @@ def newcomer(tmp_path: Path, s3_server: S3Server) -> Iterator[Newcomer]:
     for path in pictures[-IN_BUCKET:]:
         client.put_object(Bucket=BUCKET, Key=f"2024/{path.name}", Body=path.read_bytes())
     client.close()
-    person = Newcomer(tmp_path, s3_server.environment)
+    person = Newcomer(tmp_path, s3_server.environment | {"RAMQ_WRITE_ALLOW": "s3://photos"})
     yield person
     person.leave()
     s3_server.delete_bucket(BUCKET)

@@ -141,10 +141,14 @@ def test_a_page_sends_few_statements_while_nothing_is_committed(
         return [statement for statement in sent if len(statement) > len(";")]  # a ping asks nothing
 
     found = undisturbed(recognised_engine, ask)
-    hits, metadata = [statement for statement in found if not statement.startswith("SELECT pg_current_snapshot")]
+    hits, metadata, of_files, of_people = [
+        statement for statement in found if not statement.startswith("SELECT pg_current_snapshot")
+    ]
     assert "FROM record" in hits or "JOIN record" in hits
     assert "FROM metadata" in metadata, "what files say since"
-    assert len(found) <= 6
+    assert "keyword_folds" in of_files, "and which keywords they have"
+    assert "FROM keyword" in of_people, "those that people gave since"
+    assert len(found) <= 8
 
 
 def test_every_search_notices_what_was_changed_before_it(client: TestClient) -> None:

@@ -322,6 +322,6 @@ def test_a_batch_is_recorded_in_the_format_that_it_began_in() -> None:
 
     model.submit = submit
     shard = SimpleNamespace(features="none", captioner="none")
-    work = SimpleNamespace(kept=None, pixels=np.zeros(1), lease=SimpleNamespace(shard=shard), precision=None)
+    work = SimpleNamespace(kept=None, pixels=np.zeros((8, 8, 3)), lease=SimpleNamespace(shard=shard), precision=None)
     infer.recognise(cast("Any", model), [cast("Any", work)]).finish()
     assert (work.precision, model.precision) == ("certified", "float32")
