@@ -1,8 +1,8 @@
 """Acts of people on keywords: each gives words to some images, or removes them, and can be undone as a whole.
 
-An act says of each of its images which words it has now. The last act that speaks of an image and a word counts, in the
-order in which acts began, which is also kept of acts that change nothing there. Undoing an act takes out what it said, so that each image has the keywords
-that it would have if the act had never been: what others did before or afterwards stays.
+An act says of each of its images which words it has now, also if that changes nothing there. The last act that speaks of
+an image and a word counts, in the order in which acts began. Undoing an act takes out what it said. Each image then has
+the keywords that it would have if the act had never been: what others did before or afterwards stays.
 
 An act is done in parts of ``IMAGES_AT_ONCE``. Each is one transaction, so an act that is interrupted has done a whole
 number of parts, and can be continued or undone.

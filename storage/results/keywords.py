@@ -57,7 +57,9 @@ _WRITE = """
 """
 _COUNTS = """
     SELECT (array_agg(word ORDER BY word))[1] AS word, CAST(sum(images) AS bigint) AS images
-    FROM (SELECT word, count(*) AS images FROM keyword CROSS JOIN LATERAL unnest(words) AS word GROUP BY word) AS spelled
+    FROM (
+        SELECT word, count(*) AS images FROM keyword CROSS JOIN LATERAL unnest(words) AS word GROUP BY word
+    ) AS spelled
     CROSS JOIN LATERAL lower(normalize(CASE WHEN octet_length(word) = char_length(word) THEN word
         ELSE translate(word, :unseen, '') END, NFKC)) AS folded
     WHERE starts_with(folded, lower(normalize(CAST(:beginning AS text), NFKC)))
