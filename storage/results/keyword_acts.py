@@ -1,8 +1,8 @@
 """Acts of people on keywords: each gives words to some images, or removes them, and can be undone as a whole.
 
-An act says of each of its images which words it has now, also if that changes nothing there. The last act that speaks of
-an image and a word counts, in the order in which acts began. Undoing an act takes out what it said. Each image then has
-the keywords that it would have if the act had never been: what others did before or afterwards stays.
+An act says of each of its images which words it has now, also if that changes nothing there. The last act that speaks
+of an image and a word counts, in the order in which acts began. Undoing an act takes out what it said. Each image then
+has the keywords that it would have if the act had never been: what others did before or afterwards stays.
 
 An act is done in parts of ``IMAGES_AT_ONCE``. Each is one transaction, so an act that is interrupted has done a whole
 number of parts, and can be continued or undone.
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 IMAGES_AT_ONCE = 1_000
 """Images of a part. Workers that write some of them wait for its transaction."""
+
+_PLANNING = {"key": int.from_bytes(b"kwds"), "of": 1}
+"""Keys of the advisory lock that transactions share which plan an act. Others do not see the act yet."""
 
 _SAY = """
     INSERT INTO keyword_said (image_id, fold, act_id, word, is_present)
@@ -115,6 +118,7 @@ class ActView:
 
 def begin(session: Session, spec: ActSpec, parts: Iterable[Sequence[int]]) -> int:
     """Plan an act, and return its id. Nothing is changed yet. ``parts``: ids, at most ``IMAGES_AT_ONCE`` each."""
+    session.execute(text("SELECT pg_advisory_xact_lock_shared(:key, :of)"), _PLANNING)
     act = KeywordAct(
         added=list(spec.added),
         removed=list(spec.removed),
@@ -279,6 +283,16 @@ def _say(session: Session, act: KeywordAct, ids: Sequence[int]) -> int:
 
 def _awaited(session: Session, act: KeywordAct) -> set[str]:
     """Return the words that older acts may still give, as they are compared."""
+    # First the lock and then the acts: what is planned no more is to be seen.
+    is_planning = session.scalar(
+        text(
+            """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) = (:key, :of)
+               AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+        ),
+        _PLANNING,
+    )
+    if is_planning:  # an act that may be older, and give any word
+        return {fold_seen(word) for word in act.removed}
     older = session.scalars(
         text("SELECT added FROM keyword_act WHERE id < :id AND finished_at IS NULL AND undone_by IS NULL"),
         {"id": act.id},

@@ -80,26 +80,31 @@ def test_an_act_that_is_still_to_be_done_on_an_erased_image_goes_on_with_the_oth
 
 
 @pytest.mark.parametrize(
-    ("left", "table"),
+    ("table", "left"),
     [
-        ("INSERT INTO keyword_act (added, removed, said_by, finished_at) VALUES ('{x}', '{}', 'ann', '2020-01-01')",)
-        * 2,
         (
-            "WITH act AS (INSERT INTO keyword_act (added, removed, said_by) VALUES ('{x}', '{}', 'ann') RETURNING id) "
-            "INSERT INTO keyword_part (act_id, number, image_ids) "
-            "SELECT act.id, 0, part.image_ids FROM act, deletion_part AS part",
+            "keyword_act",
+            """INSERT INTO keyword_act (added, removed, said_by, finished_at)
+               VALUES ('{x}', '{}', 'ann', '2020-01-01')""",
+        ),
+        (
             "keyword_part",
+            """WITH act AS (
+                   INSERT INTO keyword_act (added, removed, said_by) VALUES ('{x}', '{}', 'ann') RETURNING id
+               )
+               INSERT INTO keyword_part (act_id, number, image_ids)
+               SELECT act.id, 0, part.image_ids FROM act, deletion_part AS part""",
         ),
     ],
 )
 def test_the_verification_finds_what_the_history_still_tells(
-    told: Services, ids: list[int], left: str, table: str
+    told: Services, ids: list[int], table: str, left: str
 ) -> None:
     report = told.erasures.delete(ids[:1])
     with unit_of_work(told.engine) as session:
         session.execute(text(left))
     found = {trace.place: trace.left for trace in told.erasures.verify(report.deletion_id).traces if trace.left}
-    assert found == {f"table {table if table == 'keyword_part' else 'keyword_act'}": 1}
+    assert found == {f"table {table}": 1}
 
 
 def test_moving_a_file_forgets_no_acts(told: Services, ids: list[int]) -> None:

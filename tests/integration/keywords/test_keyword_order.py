@@ -12,6 +12,8 @@ from ramq.web.app import create_app
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import UsageError
+from storage.results import keyword_acts
+from storage.results.keyword_acts import ActSpec
 from storage.search.views import SearchQuery
 from tests.services.recognised import CAT, settings_for
 
@@ -65,6 +67,17 @@ def test_an_older_act_that_goes_on_later_does_not_beat_a_newer_one(told: Service
     assert told.keywords.words(ids[:1]) == before
     undo(told, newer)
     assert told.keywords.words(ids[:1]) == ({ids[0]: ["trip"]} if which == "add" else {})
+
+
+def test_an_act_that_is_being_planned_does_not_beat_a_newer_one_either(told: Services, ids: list[int]) -> None:
+    with unit_of_work(told.engine) as session:
+        older = keyword_acts.begin(session, ActSpec(["trip"], [], "ben"), [ids[:1]])
+        newer = act(told, ids[:1], remove=["trip"])
+    assert older < newer
+    told.keywords.go_on(older)
+    assert told.keywords.words(ids[:1]) == {}
+    undo(told, newer)
+    assert told.keywords.words(ids[:1]) == {ids[0]: ["trip"]}
 
 
 def test_a_renaming_of_a_word_that_is_not_there_without_an_undone_act_has_no_effect(
