@@ -100,6 +100,7 @@ def _data(hit: Hit, address: str | None) -> dict[str, Any]:
         "key": hit.key,
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
+        "given_keywords": list(hit.keywords),
         "tags": [tag.name for tag in hit.tags],
     }
 
