@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-WORDS = ("A", "a", "B", "b", "C")
+WORDS = ("A", "a", "B")
 
 
 @dataclass
@@ -49,18 +49,18 @@ def words_of(acts: list[Act], image: int) -> dict[str, str]:
     return has
 
 
-WORD, IMAGES, WHO, WHOLE = st.sampled_from(WORDS), st.integers(1, 7), st.sampled_from(("ann", "ben")), st.booleans()
+KINDS = ("give", "give", "give", "remove", "both", "rename", "rename", "remove everywhere", "undo", "undo", "continue")
 STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("give"), WORD, WORD, IMAGES, WHO, WHOLE),
-        st.tuples(st.just("remove"), WORD, WORD, IMAGES, WHO, WHOLE),
-        st.tuples(st.just("both"), WORD, WORD, IMAGES, WHO, WHOLE),
-        st.tuples(st.just("rename"), WORD, WORD, IMAGES, WHO, WHOLE),
-        st.tuples(st.just("remove everywhere"), WORD, WORD, IMAGES, WHO, WHOLE),
-        st.tuples(st.sampled_from(("undo", "undo", "continue")), WORD, WORD, st.integers(0, 20), WHO, WHOLE),
+    st.tuples(
+        st.sampled_from(KINDS),
+        st.sampled_from(WORDS),
+        st.sampled_from(WORDS),
+        st.integers(1, 3),
+        st.sampled_from(("ann", "ben")),
+        st.booleans(),
     ),
-    min_size=3,
-    max_size=16,
+    min_size=12,
+    max_size=25,
 )
 
 
@@ -86,7 +86,7 @@ def begin(services: Services, step: tuple[str, str, str, int, str, bool], images
 
 def test_undoing_takes_an_act_out_of_the_history(told: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ramq.services.keywords.IMAGES_AT_ONCE", 1)
-    images = sorted(hit.image_id for hit in told.search.page(SearchQuery(limit=3)).items)
+    images = sorted(hit.image_id for hit in told.search.page(SearchQuery(limit=2)).items)
 
     @settings(
         max_examples=30,
@@ -109,7 +109,7 @@ def test_undoing_takes_an_act_out_of_the_history(told: Services, monkeypatch: py
                     continue
                 at = len(acts) - 1
             elif acts:
-                at = step[3] % len(acts)
+                at = max(len(acts) - 1 - step[3], 0)
             else:
                 continue
             act, number = acts[at], numbers[at]
