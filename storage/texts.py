@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from itertools import product
 from math import prod
 
@@ -19,6 +20,36 @@ def fold(name: str) -> str:
     ``ram_core`` folds the names of its vocabularies in the same way. It may not import this package.
     """
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+# Format characters, variation selectors, and letters and marks without a shape. The tags behind a black flag stay: they
+# tell the flags of countries apart.
+_FLAG = re.compile("(\U0001f3f4[\U000e0020-\U000e007f]+)|(.)", re.DOTALL)
+_WITHOUT_SHAPE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | {
+    chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+}
+
+
+@cache
+def unseen() -> str:
+    """Return all characters that nobody sees, but for the tags that may be a part of a flag."""
+    return "".join(filter(_is_unseen, map(chr, (*range(0x1FFFF), 0xE0001, *range(0xE0100, 0xE01F0)))))
+
+
+def without_unseen(text: str) -> str:
+    """Return ``text`` without the characters that nobody sees: joiners, soft hyphens, direction marks, selectors."""
+    if text.isascii():
+        return text
+    return _FLAG.sub(lambda found: found[1] or ("" if _is_unseen(found[2]) else found[2]), text)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in _WITHOUT_SHAPE
+
+
+def fold_seen(name: str) -> str:
+    """Bring what looks equal to one form: as ``fold``, without the characters that nobody sees."""
+    return fold(without_unseen(fold(without_unseen(name))))
 
 
 _MOST_FORMS = 64

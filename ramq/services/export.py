@@ -264,9 +264,12 @@ def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequence[s
     text.detach()
 
 
+_IN_LISTS = str.maketrans({"\\": "\\\\", "|": "\\|"})
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        value = "|".join(str(entry) for entry in value)
+        value = "|".join(str(entry).translate(_IN_LISTS) for entry in value)
     return formula_safe(value)
 
 

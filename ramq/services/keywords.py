@@ -12,7 +12,7 @@ from storage.page import Page
 from storage.remembered import read_only
 from storage.results import generations, keyword_acts, keywords, lookup
 from storage.results.keyword_acts import IMAGES_AT_ONCE, ActSpec
-from storage.texts import fold
+from storage.texts import fold_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,7 +103,7 @@ class KeywordClient:
         added, removed = keywords.checked(add), keywords.checked(remove)
         if not added and not removed:
             raise UsageError("no keyword is given: name at least one")
-        if both := {fold(word) for word in added} & {fold(word) for word in removed}:
+        if both := {fold_seen(word) for word in added} & {fold_seen(word) for word in removed}:
             raise UsageError(f"the keyword {min(both)!r} is both to be given and to be removed; choose one")
         tags: dict[str, str] = dict(self.tags_named(added)) if with_tags else {}
         return ActSpec(added, removed, by, tags=[tags.get(word, "") for word in added] if tags else [], query=query)
@@ -111,7 +111,7 @@ class KeywordClient:
     def begin_rename(self, old: str, new: str, by: str = LOCAL) -> ActView:
         """Plan to give all images that have one keyword another one instead. Raises ``UsageError``."""
         (old,), (new,) = keywords.checked([old]), keywords.checked([new])
-        removed = [] if fold(old) == fold(new) else [old]
+        removed = [] if fold_seen(old) == fold_seen(new) else [old]
         return self._begin(ActSpec([new], removed, by, if_any=[old]), self._holding([old]))
 
     def begin_removal(self, words: Sequence[str], by: str = LOCAL) -> ActView:

@@ -23,7 +23,7 @@ from ramq.web.regions_overlay import card, numbers
 from storage.objects.ignoring import REASONS
 from storage.search.language.writer import filter_text, tag_text
 from storage.search.views import Told
-from storage.texts import plural
+from storage.texts import plural, without_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -227,6 +227,7 @@ class Templates:
             "card": card,
             "points": points,
             "plain": plain,
+            "without_unseen": without_unseen,
             "file_name": file_name,
             "number": number,
             "duration": duration,

@@ -92,10 +92,22 @@ def known_as(vocabularies: Sequence[Names], typed: str) -> str:
 def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_by: str) -> None:
     """Store corrections of images. They replace earlier ones of the same tags.
 
+    A tag that came with a keyword is there because of this correction from now on: no undoing takes it away.
+
     Raises:
         NotFoundError: one of the images does not exist.
         ConflictError: a correction of the picture that an image showed before would be lost.
     """
+    _put(session, image_ids, said, said_by)
+    _part_from_acts(session, image_ids, [one.name for one in said], said_by)
+
+
+def put_with_act(session: Session, image_ids: Sequence[int], said: Said, said_by: str) -> None:
+    """Store a correction that an act on keywords makes, which can be undone. Raises the errors of ``put``."""
+    _put(session, image_ids, [said], said_by)
+
+
+def _put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_by: str) -> None:
     images.lock(session, image_ids)
     _require_undisputed(session, image_ids, [one.name for one in said])
     session.execute(
@@ -121,6 +133,23 @@ def put(session: Session, image_ids: Sequence[int], said: Sequence[Said], said_b
         },
     )
     vectors.touch(session, image_ids)
+
+
+_PART = """
+    WITH parted AS (
+        UPDATE keyword_said SET tag_before = NULL FROM keyword_act, unnest(tags) AS tag
+        WHERE keyword_act.id = act_id AND image_id = ANY(:ids) AND tag_before IS NOT NULL
+            AND lower(tag) = ANY(SELECT lower(name) FROM unnest(CAST(:names AS text[])) AS name)
+        RETURNING image_id, lower(tag) AS name
+    )
+    UPDATE correction SET said_by = :said_by, said_at = now() FROM parted
+    WHERE (correction.image_id, correction.name) = (parted.image_id, parted.name) AND correction.said_by <> :said_by
+"""
+
+
+def _part_from_acts(session: Session, image_ids: Sequence[int], names: Sequence[str], said_by: str) -> None:
+    """Let tags that acts on keywords added be the word of a person, who says the same or something else of them."""
+    session.execute(text(_PART), {"ids": list(image_ids), "names": list(names), "said_by": said_by})
 
 
 def _require_undisputed(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> None:
@@ -151,6 +180,7 @@ def reset(session: Session, image_ids: Sequence[int], names: Sequence[str]) -> N
         ),
         {"ids": list(image_ids), "names": list(names)},
     )
+    _part_from_acts(session, image_ids, names, "")
     vectors.touch(session, image_ids)
 
 

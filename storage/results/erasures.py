@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.results import archives, crops, keywords, looks, metadata, openings, readings, regions, sidecars, teachings
+from storage.results import (
+    archives,
+    crops,
+    keyword_erasures,
+    looks,
+    metadata,
+    openings,
+    readings,
+    regions,
+    sidecars,
+    teachings,
+)
 from storage.results import vectors as repository
 from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
@@ -115,7 +126,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
 
     Shards keep the ids (bare numbers), so that the counters of their jobs stay right.
 
-    ``forgets_names``: also forget the keys where data sets name what they left out.
+    ``forgets_names``: also forget the keys where data sets name what they left out, and acts on keywords that were
+    about these images.
     """
     ids = {"ids": list(image_ids)}
 
@@ -141,7 +153,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     session.execute(text("DELETE FROM naming WHERE image_id = ANY(:ids)"), ids)
     read, located = readings.erase(session, image_ids), regions.erase(session, image_ids)
     cropped, looked = crops.erase(session, image_ids), looks.erase(session, image_ids)
-    told, given = metadata.erase(session, image_ids), keywords.erase(session, image_ids)
+    told = metadata.erase(session, image_ids)
+    given = keyword_erasures.erase(session, image_ids, forgets_acts=forgets_names)
     openings.erase(session, image_ids)
     sidecars.erase(session, image_ids)
     teachings.forget(session, image_ids)
@@ -346,6 +359,7 @@ def left(session: Session, deletion_id: int) -> dict[str, int]:
             {"id": deletion_id},
         )
         counts[table] = int(found or 0)
+    counts |= keyword_erasures.left(session, deletion_id)
     counts["head"] = int(session.scalar(text(_IN_HEADS), {"id": deletion_id}) or 0)
     counts["region_list"] = int(session.scalar(text(_IN_LISTS), {"id": deletion_id}) or 0)
     return counts

@@ -1,8 +1,8 @@
 """Acts of people on keywords: each gives words to some images, or removes them, and can be undone as a whole.
 
-An act says of each image that it changes which words it has now. The last act that speaks of an image and a word
-counts, in the order in which acts began. Undoing an act takes out what it said, so that each image has the keywords
-that it would have if the act had never been: what others did before or afterwards stays.
+An act says of each of its images which words it has now, also if that changes nothing there. The last act that speaks
+of an image and a word counts, in the order in which acts began. Undoing an act takes out what it said. Each image then
+has the keywords that it would have if the act had never been: what others did before or afterwards stays.
 
 An act is done in parts of ``IMAGES_AT_ONCE``. Each is one transaction, so an act that is interrupted has done a whole
 number of parts, and can be continued or undone.
@@ -11,15 +11,17 @@ number of parts, and can be continued or undone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sqlalchemy import func, select, text
 
+from storage.database import driver_connection
 from storage.errors import NotFoundError
-from storage.results import corrections, keywords, vectors
-from storage.results.corrections import Said
+from storage.results import keyword_tags, keywords
+from storage.results.keywords import Spoken
 from storage.tables import KeywordAct
-from storage.texts import fold
+from storage.texts import fold_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,35 +32,15 @@ if TYPE_CHECKING:
 IMAGES_AT_ONCE = 1_000
 """Images of a part. Workers that write some of them wait for its transaction."""
 
+_PLANNING = {"key": int.from_bytes(b"kwds"), "of": 1}
+"""Keys of the advisory lock that transactions share which plan an act. Others do not see the act yet."""
+
 _SAY = """
-    WITH said AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:folds AS text[]), CAST(:words AS text[]), CAST(:present AS bool[]))
-            AS said (fold, word, is_present)
-    ), now AS MATERIALIZED (
-        SELECT DISTINCT ON (known.image_id, known.fold) known.image_id, known.fold, known.word, known.is_present,
-            said_by
-        FROM keyword_said AS known JOIN keyword_act ON keyword_act.id = known.act_id
-        WHERE known.image_id = ANY(:ids) AND known.fold = ANY(CAST(:every AS text[]))
-        ORDER BY known.image_id, known.fold, known.act_id DESC
-    ), news AS MATERIALIZED (
-        SELECT target.id AS image_id, said.fold, said.word, said.is_present,
-            said.is_present AND now.is_present IS NOT TRUE AS is_new
-        FROM unnest(CAST(:ids AS bigint[])) AS target (id) CROSS JOIN said
-        LEFT JOIN now ON now.image_id = target.id AND now.fold = said.fold
-        WHERE CASE WHEN said.is_present THEN now.is_present IS NOT TRUE OR :with_tags
-                OR (now.word, now.said_by) <> (said.word, CAST(:said_by AS text)) ELSE now.is_present END
-            AND (CAST(:if_any AS text[]) IS NULL OR EXISTS (SELECT FROM now AS own WHERE own.image_id = target.id
-                AND own.is_present AND own.fold = ANY(CAST(:if_any AS text[]))))
-    ), crowded AS MATERIALIZED (
-        SELECT image_id FROM news LEFT JOIN keyword USING (image_id) WHERE is_new
-        GROUP BY image_id, keyword.words HAVING count(*) + coalesce(cardinality(keyword.words), 0) > :most
-    ), written AS (
-        INSERT INTO keyword_said (image_id, fold, act_id, word, is_present)
-        SELECT image_id, fold, :act_id, word, is_present FROM news
-        WHERE NOT EXISTS (SELECT FROM crowded WHERE crowded.image_id = news.image_id) ORDER BY image_id, fold
-        ON CONFLICT (image_id, fold, act_id) DO NOTHING RETURNING image_id
-    )
-    SELECT ARRAY(SELECT DISTINCT image_id FROM written) AS changed, (SELECT count(*) FROM crowded) AS crowded
+    INSERT INTO keyword_said (image_id, fold, act_id, word, is_present)
+    SELECT image_id, fold, %(act_id)s, word, is_present
+    FROM unnest(%(ids)s::bigint[], %(folds)s::text[], %(words)s::text[], %(present)s::bool[])
+        AS said (image_id, fold, word, is_present)
+    ORDER BY image_id, fold ON CONFLICT (image_id, fold, act_id) DO NOTHING
 """
 
 
@@ -136,10 +118,11 @@ class ActView:
 
 def begin(session: Session, spec: ActSpec, parts: Iterable[Sequence[int]]) -> int:
     """Plan an act, and return its id. Nothing is changed yet. ``parts``: ids, at most ``IMAGES_AT_ONCE`` each."""
+    session.execute(text("SELECT pg_advisory_xact_lock_shared(:key, :of)"), _PLANNING)
     act = KeywordAct(
         added=list(spec.added),
         removed=list(spec.removed),
-        if_any=None if spec.if_any is None else [fold(word) for word in spec.if_any],
+        if_any=None if spec.if_any is None else [fold_seen(word) for word in spec.if_any],
         tags=list(spec.tags),
         query=spec.query,
         said_by=spec.said_by,
@@ -180,8 +163,16 @@ def go_on(session: Session, act_id: int) -> bool:
     Raises:
         NotFoundError: there is no such act.
     """
+    if act_id >= 2**63:
+        raise _unknown(act_id)
+    undone = session.scalar(text("SELECT undone_by FROM keyword_act WHERE id = :id"), {"id": act_id}) is not None
+    part = _next_part(session, act_id, is_undo=undone)
+    # Images are locked before acts, as by who erases images, so that neither waits for the other.
+    ids = _lock_images(session, part.image_ids)
     act = _locked(session, act_id)
-    return _undo_part(session, act) if act.undone_by is not None else _do_part(session, act)
+    if undone is not (act.undone_by is not None):  # somebody began to undo it meanwhile
+        return True
+    return _undo_part(session, act, ids) if undone else _do_part(session, act, part, ids)
 
 
 def begin_undo(session: Session, act_id: int, said_by: str) -> bool:
@@ -200,34 +191,52 @@ def begin_undo(session: Session, act_id: int, said_by: str) -> bool:
 
 
 def _locked(session: Session, act_id: int) -> KeywordAct:
-    act = session.get(KeywordAct, act_id, with_for_update=True) if act_id < 2**63 else None
+    act = session.get(KeywordAct, act_id, with_for_update=True, populate_existing=True) if act_id < 2**63 else None
     if act is None:
-        raise NotFoundError(f"there is no change of keywords {act_id}; `ramq keyword history` lists them")
+        raise _unknown(act_id)
     return act
 
 
-def _do_part(session: Session, act: KeywordAct) -> bool:
+def _unknown(act_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no change of keywords {act_id}; `ramq keyword history` lists them")
+
+
+class _Part(NamedTuple):
+    """Images of an act that come next. ``number``: of the row; None: there is none."""
+
+    number: int | None
+    image_ids: Sequence[int]
+
+
+def _next_part(session: Session, act_id: int, *, is_undo: bool) -> _Part:
+    if is_undo:
+        ids = session.scalars(
+            text("SELECT DISTINCT image_id FROM keyword_said WHERE act_id = :id ORDER BY image_id LIMIT :limit"),
+            {"id": act_id, "limit": IMAGES_AT_ONCE},
+        )
+        return _Part(None, ids.all())
     row = session.execute(
         text(
             """SELECT number, ARRAY(SELECT generate_series(lower(r), upper(r) - 1) FROM unnest(image_ids) AS r) AS ids
                FROM keyword_part WHERE act_id = :id ORDER BY number LIMIT 1"""
         ),
-        {"id": act.id},
+        {"id": act_id},
     ).one_or_none()
-    if row is not None:
-        ids = _lock_images(session, row.ids)
-        said, crowded = _say(session, act, ids)
-        changed = set(said)
-        if any(act.tags):
-            changed |= _add_tags(session, act, ids)
-        keywords.settle(session, changed)
-        act.seen += len(row.ids)
+    return _Part(None, []) if row is None else _Part(row.number, row.ids)
+
+
+def _do_part(session: Session, act: KeywordAct, part: _Part, ids: Sequence[int]) -> bool:
+    mine = session.scalar(
+        text("DELETE FROM keyword_part WHERE act_id = :id AND number = :number RETURNING number"),
+        {"id": act.id, "number": part.number},
+    )
+    if mine is not None:  # else another process did it meanwhile, or there is none
+        crowded = _say(session, act, ids)
+        tagged = keyword_tags.add(session, act, ids) if any(act.tags) else set()
+        changed = keywords.settle(session, ids) | tagged
+        act.seen += len(part.image_ids)
         act.changed += len(changed)
         act.full += crowded
-        session.execute(
-            text("DELETE FROM keyword_part WHERE act_id = :id AND number = :number"),
-            {"id": act.id, "number": row.number},
-        )
     is_left = bool(session.scalar(text("SELECT EXISTS (SELECT FROM keyword_part WHERE act_id = :id)"), {"id": act.id}))
     if not is_left and act.finished_at is None:
         act.finished_at = session.scalar(select(func.clock_timestamp()))
@@ -243,65 +252,62 @@ def _lock_images(session: Session, image_ids: Sequence[int]) -> list[int]:
     return list(rows)
 
 
-def _say(session: Session, act: KeywordAct, ids: Sequence[int]) -> tuple[list[int], int]:
-    folds = [fold(word) for word in (*act.added, *act.removed)]
-    row = session.execute(
-        text(_SAY),
-        {
-            "act_id": act.id,
-            "ids": list(ids),
-            "folds": folds,
-            "words": [*act.added, *act.removed],
-            "present": [True] * len(act.added) + [False] * len(act.removed),
-            "every": [*folds, *(act.if_any or ())],
-            "if_any": act.if_any,
-            "said_by": act.said_by,
-            "with_tags": any(act.tags),
-            "most": keywords.MAX_OF_IMAGE,
-        },
-    ).one()
-    return row.changed, row.crowded
+def _say(session: Session, act: KeywordAct, ids: Sequence[int]) -> int:
+    """Keep what an act says of images. Return how many would have too many keywords: nothing is said of these.
+
+    That an image has not a word is only kept where somebody said otherwise, or may still do so for an older act:
+    without that it never counts.
+    """
+    added = [(fold_seen(word), word, True) for word in act.added]
+    removed = [(fold_seen(word), word, False) for word in act.removed]
+    awaited = _awaited(session, act) if removed else set()
+    before = keywords.spoken(session, ids)
+    crowded = 0
+    rows: list[tuple[int, str, str, bool]] = []
+    for image_id in ids:
+        known = before.get(image_id, [])
+        about = {one.fold for one in known} | awaited
+        said = sorted([*added, *(one for one in removed if one[0] in about)])
+        if added and len(known) + len(added) > keywords.MAX_OF_IMAGE:
+            mine = [Spoken(act.id, *one, act.if_any, act.said_by, act.said_at) for one in said]
+            now = len(keywords.after(sorted([*known, *mine], key=attrgetter("act_id"))))
+            if now > max(keywords.MAX_OF_IMAGE, len(keywords.after(known))):
+                crowded += 1
+                continue
+        rows += [(image_id, *one) for one in said]
+    if rows:
+        columns = zip(("ids", "folds", "words", "present"), map(list, zip(*rows, strict=True)), strict=True)
+        driver_connection(session).execute(_SAY, {"act_id": act.id, **dict(columns)})
+    return crowded
 
 
-def _add_tags(session: Session, act: KeywordAct, ids: Sequence[int]) -> set[int]:
-    """Add the tags that go with the words, and note what people had said of them. Return the images that changed."""
-    changed: set[int] = set()
-    for word, name in zip(act.added, act.tags, strict=True):
-        if not name:
-            continue
-        noted = session.scalars(
-            text(
-                """
-                UPDATE keyword_said SET tag_before = CASE WHEN before.image_id IS NULL THEN '{}'::jsonb
-                    ELSE jsonb_build_object('spelling', spelling, 'said_by', said_by, 'said_at', said_at) END
-                FROM unnest(CAST(:ids AS bigint[])) AS own (id)
-                LEFT JOIN correction AS before ON before.image_id = own.id AND before.name = lower(:name)
-                WHERE keyword_said.image_id = own.id AND fold = :fold AND act_id = :act_id
-                    AND before.is_present IS NOT TRUE
-                RETURNING keyword_said.image_id
-                """
-            ),
-            {"ids": list(ids), "name": name, "fold": fold(word), "act_id": act.id},
-        ).all()
-        if noted:
-            corrections.put(session, noted, [Said(name, name, is_present=True)], act.said_by)
-            changed.update(noted)
-    return changed
+def _awaited(session: Session, act: KeywordAct) -> set[str]:
+    """Return the words that older acts may still give, as they are compared."""
+    # First the lock and then the acts: what is planned no more is to be seen.
+    is_planning = session.scalar(
+        text(
+            """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND (classid, objid) = (:key, :of)
+               AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+        ),
+        _PLANNING,
+    )
+    if is_planning:  # an act that may be older, and give any word
+        return {fold_seen(word) for word in act.removed}
+    older = session.scalars(
+        text("SELECT added FROM keyword_act WHERE id < :id AND finished_at IS NULL AND undone_by IS NULL"),
+        {"id": act.id},
+    )
+    return {fold_seen(word) for words in older for word in words}
 
 
-def _undo_part(session: Session, act: KeywordAct) -> bool:
-    ids = session.scalars(
-        text("SELECT DISTINCT image_id FROM keyword_said WHERE act_id = :id ORDER BY image_id LIMIT :limit"),
-        {"id": act.id, "limit": IMAGES_AT_ONCE},
-    ).all()
+def _undo_part(session: Session, act: KeywordAct, ids: Sequence[int]) -> bool:
     if ids:
-        locked = _lock_images(session, ids)
-        _take_tags_back(session, act, locked)
+        keyword_tags.take_back(session, act, ids)
         session.execute(
             text("DELETE FROM keyword_said WHERE act_id = :id AND image_id = ANY(:ids)"),
-            {"id": act.id, "ids": locked},
+            {"id": act.id, "ids": list(ids)},
         )
-        keywords.settle(session, locked)
+        keywords.settle(session, ids)
         return True
     if act.undone_at is None:
         act.undone_at = session.scalar(select(func.clock_timestamp()))
@@ -309,39 +315,11 @@ def _undo_part(session: Session, act: KeywordAct) -> bool:
     return False
 
 
-def _take_tags_back(session: Session, act: KeywordAct, ids: Sequence[int]) -> None:
-    """Let the tags that the act added be as before, where nobody else said something of them since."""
-    for word, name in zip(act.added, act.tags, strict=False):
-        if not name:
-            continue
-        values = {"ids": list(ids), "act_id": act.id, "fold": fold(word), "name": name, "said_by": act.said_by}
-        own = """keyword_said.image_id = correction.image_id AND act_id = :act_id AND fold = :fold
-            AND keyword_said.image_id = ANY(:ids) AND correction.name = lower(:name)
-            AND correction.is_present AND correction.said_by = :said_by"""
-        gone = session.scalars(
-            text(
-                f"""DELETE FROM correction USING keyword_said WHERE {own} AND tag_before = '{{}}'
-                    RETURNING correction.image_id"""  # noqa: S608  (constants)
-            ),
-            values,
-        ).all()
-        turned = session.scalars(
-            text(
-                f"""UPDATE correction SET is_present = false, spelling = tag_before ->> 'spelling',
-                    said_by = tag_before ->> 'said_by', said_at = CAST(tag_before ->> 'said_at' AS timestamptz)
-                    FROM keyword_said WHERE {own} AND tag_before ? 'said_by'
-                    RETURNING correction.image_id"""  # noqa: S608  (constants)
-            ),
-            values,
-        ).all()
-        vectors.touch(session, sorted({*gone, *turned}))
-
-
 def view(session: Session, act_id: int) -> ActView:
     """Return an act. Raises ``NotFoundError``."""
     act = session.get(KeywordAct, act_id) if act_id < 2**63 else None
     if act is None:
-        raise NotFoundError(f"there is no change of keywords {act_id}; `ramq keyword history` lists them")
+        raise _unknown(act_id)
     return _view(act)
 
 

@@ -11,7 +11,7 @@ from storage.database import driver_connection
 from storage.errors import UsageError
 from storage.results.metadata import LEVELS
 from storage.results.moments import HEAD, Moment, numbers_of
-from storage.texts import fold
+from storage.texts import fold, fold_seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,6 +124,6 @@ def spelling(session: Session, folded: str) -> str:
         ).fetchone()
         for word in row[0] if row else ():
             for each in (word, *word.split(LEVELS)):
-                if fold(each) == folded:
+                if folded in {fold(each), fold_seen(each)}:
                     return " ".join(each.split())
     return folded

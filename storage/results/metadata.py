@@ -13,7 +13,7 @@ from sqlalchemy import text
 from storage.database import driver_connection
 from storage.results import sidecars
 from storage.tables.metadata import WITHOUT_TOKENS
-from storage.texts import fold
+from storage.texts import fold, fold_seen
 from storage.words import distinct_words
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def cell_of(latitude: float, longitude: float) -> int:
 def folds_of(keywords: Iterable[str]) -> list[str]:
     """Return keywords as search compares them: whole, and each level of a hierarchy."""
     levels = (level for each in keywords for level in {each: None, **dict.fromkeys(each.split(LEVELS))})
-    return [folded for folded in dict.fromkeys(map(fold, levels)) if folded]
+    return [folded for folded in dict.fromkeys(map(fold_seen, levels)) if folded]
 
 
 def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:

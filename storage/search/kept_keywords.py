@@ -13,7 +13,7 @@ from storage.errors import UsageError
 from storage.results import keyword_pairs
 from storage.search.language.writer import filter_text
 from storage.search.views import FileFacet
-from storage.texts import fold
+from storage.texts import fold_seen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ class KeptKeywords:
         Raises:
             UsageError: there are too many keywords to count.
         """
-        folded = fold(typed)
+        folded = fold_seen(typed)
         found: Counter[str] = Counter()
         for table in keyword_pairs.SOURCES:
             pairs = self._pairs(session, table)

@@ -17,7 +17,7 @@ from storage.search.language.reading import Note
 from storage.search.orders import MAX_READ, ByText
 from storage.search.phrases import spans_in, words_to_name
 from storage.search.views import Told
-from storage.texts import fold, plural
+from storage.texts import fold_seen, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ def with_told(
     session: Session, query: SearchQuery, images: Sequence[Ranked], hits: list[Hit]
 ) -> Mapping[int, tuple[Told, ...]]:
     """Return what the search found in keywords, titles and descriptions of hits, by image; nothing: left out."""
-    wanted = {fold(term.value) for term in wanted_fields(query.where, "keyword")}
+    wanted = {fold_seen(term.value) for term in wanted_fields(query.where, "keyword")}
     by_words = {image.image_id for image in images if image.is_told}
     if not wanted and not by_words:
         return {}

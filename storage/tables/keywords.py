@@ -54,9 +54,10 @@ class KeywordSaid(Base):
     """What an act says of one image and one word: it has it, or it has it not.
 
     Of several acts that speak of the same image and word the last one counts. To undo an act is to delete its rows:
-    then the one before it counts again. ``fold`` is the word as it is compared, ``word`` as it was typed.
-    ``tag_before`` is for an act that also added the tag of that name: the correction of a person that had removed it,
-    or an empty object if there was none; NULL: the act added no tag here.
+    then the one before it counts again. So there are rows that change nothing, too. That an image has not a word is
+    left out where no act said otherwise, or may still do so. ``fold`` is the word as it is compared, ``word`` as it was
+    typed. ``tag_before`` is for an act because of which the tag of that name is there, too: the correction of a person
+    that had removed it, or an empty object if there was none. NULL: the tag is not there because of the act.
     """
 
     __tablename__ = "keyword_said"

@@ -31,6 +31,7 @@ def environment(recognised_engine: Engine, tmp_path: Path) -> dict[str, str]:
     return {
         "RAMQ_DATABASE_URL": recognised_engine.url.render_as_string(hide_password=False),
         "RAMQ_DATA_DIR": str(tmp_path / "data"),
+        "RAMQ_USER": "ann",
     }
 
 
@@ -58,9 +59,9 @@ def test_images_get_words_that_are_found_shown_and_undone(run: Run) -> None:
     assert "give Anna's wedding, garden" in history
     assert "Undone" in run("keyword", "undo", "1").stderr
     assert "No image matches" in run("search", "keyword:garden").stderr
-    assert "undone by " in run("keyword", "history").stdout
+    assert "undone by ann" in run("keyword", "history").stdout
     again = run("keyword", "undo", "1")
-    assert (again.returncode, again.stderr) == (2, "ramq: local has undone the change 1 already\n")
+    assert (again.returncode, again.stderr) == (2, "ramq: ann has undone the change 1 already\n")
 
 
 def test_a_search_chooses_images_after_a_question(run: Run) -> None:
