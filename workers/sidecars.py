@@ -106,7 +106,7 @@ class Sidecars:
         """Return what a sidecar says; None: it cannot be read."""
         try:
             body = _fetched(store, info)
-            _, facts = self.decoders.read_for_all(body, [NoPixels()])
+            _, facts = self.decoders.read_for_all(body, [NoPixels(of_sidecar=True)])
         except PermanentError as error:
             log.warning("sidecar not read", key=info.key, error=str(error))
             return None
