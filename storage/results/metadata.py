@@ -70,7 +70,8 @@ _DEVICES = """
 """
 _WRITE = f"""
     INSERT INTO metadata (image_id, job_id, {", ".join(_OWN)})
-    SELECT image_id, %(job_id)s, version, camera.id, lens.id, {", ".join(_COLUMNS)}, own
+    SELECT image_id, coalesce(%(job_id)s, (SELECT job_id FROM metadata WHERE metadata.image_id = told.image_id)),
+        version, camera.id, lens.id, {", ".join(_COLUMNS)}, own
     FROM jsonb_to_recordset(CAST(%(rows)s AS jsonb)) AS told (image_id bigint, version text, make text, camera text,
         glass text, {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}, own jsonb)
     LEFT JOIN device AS camera ON (camera.kind, camera.make, camera.model) = ('camera', told.make, told.camera)
@@ -191,8 +192,10 @@ def folds_of(keywords: Iterable[str]) -> list[str]:
     return [folded for folded in dict.fromkeys(map(fold, levels)) if folded]
 
 
-def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
+def write(session: Session, rows: Sequence[MetadataRow], job_id: int | None) -> None:
     """Store what files say. It replaces what their former versions said. Storing the same twice changes nothing.
+
+    ``job_id``: the job that read them; None: files that were read before, which keep theirs.
 
     The caller has locked the images. Rows are written in order, which keeps transactions with common images, or new
     cameras, from deadlocking.
@@ -241,8 +244,11 @@ def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place
         join_sidecars(session, list(others), job_id)
 
 
-def join_sidecars(session: Session, image_ids: Sequence[int], job_id: int) -> None:
-    """Store again what the files of images say, with what their sidecars say now. The caller has locked the images."""
+def join_sidecars(session: Session, image_ids: Sequence[int], job_id: int | None = None) -> None:
+    """Store again what the files of images say, with what the sidecars beside their keys say now, and nothing else.
+
+    The caller has locked the images.
+    """
     beside = list(sidecars.facts_of(session, image_ids))
     rows = session.execute(text(_OF_FILES), {"ids": list(image_ids), "with_sidecar": beside}).mappings()
     write(session, [MetadataRow(row["image_id"], row["version"], _of_file(row)) for row in rows], job_id)

@@ -29,8 +29,9 @@ _TOGETHER = (("taken_at", "taken_offset"), ("latitude", "longitude", "altitude_m
 _PLACE = ("latitude", "longitude", "altitude_m")
 
 _NAMES = """ARRAY[image.key || '.xmp', image.key || '.XMP',
-    regexp_replace(image.key, '[.][^./]*$', '') || '.xmp', regexp_replace(image.key, '[.][^./]*$', '') || '.XMP']"""
-"""What the sidecars of an image may be called."""
+    regexp_replace(image.key, '[.][^./ ]*$', '') || '.xmp', regexp_replace(image.key, '[.][^./ ]*$', '') || '.XMP']"""
+"""What the sidecars of an image may be called. An ending has no space: ``results.replaced`` puts words behind one, and
+what is beside such a key belongs to the picture that took its place."""
 
 _FACTS = f"""
     SELECT image.id, beside.key, beside.facts FROM image CROSS JOIN LATERAL (
@@ -48,7 +49,7 @@ _IMAGES = text(
     UNION
     SELECT image.id FROM unnest(CAST(:stems AS text[])) AS stem
     JOIN image ON image.archive_id = :archive_id AND image.key > stem || '.' AND image.key < stem || '/'
-    WHERE substr(image.key, length(stem) + 2) !~ '[./]'
+    WHERE substr(image.key, length(stem) + 2) !~ '[./ ]'
     ORDER BY 1
     """
 )
