@@ -89,7 +89,10 @@ _COPY = f"""
 }, CASE WHEN :with_place THEN own ELSE own - '{{{", ".join(PLACE)}}}'::text[] END
     FROM unnest(CAST(:ids AS bigint[]), CAST(:others AS bigint[])) AS same (image_id, other_id)
     JOIN content AS mine ON mine.image_id = same.image_id
-    JOIN content AS other ON other.image_id = other_id AND other.hash = mine.hash
+    CROSS JOIN LATERAL (
+        SELECT version FROM content WHERE image_id = other_id AND hash = mine.hash
+        UNION SELECT version FROM former_content WHERE image_id = other_id AND hash = mine.hash
+    ) AS other
     JOIN metadata ON metadata.image_id = other_id AND metadata.version = other.version
     WHERE other_id <> same.image_id ORDER BY mine.image_id
     ON CONFLICT (image_id) DO UPDATE SET job_id = excluded.job_id, xid = pg_current_xact_id(),
@@ -236,7 +239,8 @@ def write(session: Session, rows: Sequence[MetadataRow], job_id: int | None) -> 
 def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place: bool) -> None:
     """Store of images what the files of ``others`` with the same bytes say, by id, as far as that was read.
 
-    The hashes of all of them are stored already, see ``results.contents``.
+    The hashes of all of them are stored already, see ``results.contents``. A file that other bytes replaced meanwhile
+    counts too, as long as what it said is still there.
     """
     if others:
         values = {"ids": list(others), "others": list(others.values()), "job_id": job_id, "with_place": with_place}
