@@ -202,11 +202,12 @@ class Client(UserCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls):
 
     def correct(self, image_id: int, tag: str, *, present: bool) -> ImageOut:
         """Add a tag to an image, or remove it. The correction overrides the model."""
-        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag)}", json={"present": present})
+        sent = {"present": present}
+        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}", json=sent)
 
     def reset_tag(self, image_id: int, tag: str) -> ImageOut:
         """Remove the correction of a tag of an image, so that the model decides again."""
-        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag)}")
+        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/tags/{quote(tag, safe='')}")
 
     def text(self, image_id: int, generation: int | None = None) -> ReadingOut:
         """Return the lines of text in an image, with their places. ``generation``: the one that read it."""
@@ -310,6 +311,8 @@ class Client(UserCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls):
         headers: Mapping[str, str] | None = None,
         **sent: Any,
     ) -> urllib3.BaseHTTPResponse:
+        if not {".", ".."}.isdisjoint(path.split("/")):
+            raise ValueError(f"{path}: '.' and '..' cannot be sent in an address, which would be another one")
         if headers and ONCE in headers:
             sent["retries"] = self._whatever_the_method
         url = f"{self._url}{path}?{urlencode(_pairs(parameters))}"

@@ -60,17 +60,21 @@ class KeywordCalls(DuplicateCalls):
         """Return who gave, removed and renamed keywords when, the newest first."""
         return self._ask(PageOut[KeywordActOut], "GET", "/v1/keywords/acts", {"limit": limit, "cursor": cursor})
 
+    def keyword_act(self, act_id: int) -> KeywordActOut:
+        """Return what was done to keywords at one time."""
+        return self._ask(KeywordActOut, "GET", f"/v1/keywords/acts/{act_id}")
+
     def undo_keywords(self, act_id: int) -> KeywordActOut:
         """Undo what was done to keywords at one time."""
         return self._ended(self._ask(KeywordActOut, "POST", f"/v1/keywords/acts/{act_id}/undo"))
 
     def give_keyword(self, image_id: int, word: str) -> ImageOut:
         """Give one image a keyword."""
-        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/keywords/{quote(word)}")
+        return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/keywords/{quote(word, safe='')}")
 
     def remove_keyword(self, image_id: int, word: str) -> ImageOut:
         """Remove a keyword that a person gave an image."""
-        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/keywords/{quote(word)}")
+        return self._ask(ImageOut, "DELETE", f"/v1/images/{image_id}/keywords/{quote(word, safe='')}")
 
     def _change(
         self, body: dict[str, object], images: Sequence[int] | None, search: dict[str, str | float | None]

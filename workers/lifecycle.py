@@ -364,7 +364,9 @@ class Worker:
 
     def _search_near(self) -> None:
         if self._near is not None:
-            search_if_due(self._engine, self._near, lambda: not self._stopping.is_set())
+            found = search_if_due(self._engine, self._near, lambda: not self._stopping.is_set())
+            if found is not None:
+                log.info("near copies", grouped=found.grouped, images=found.images, seconds=round(found.seconds, 1))
 
     def _build_datasets(self) -> None:
         while self._datasets.step(self._stopping.is_set):

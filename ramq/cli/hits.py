@@ -20,6 +20,7 @@ def print_images(hits: Sequence[Hit]) -> None:
     """Print images."""
     # Only what is there has a column: dates, text and regions that a search is about, and duplicates.
     found = {
+        "original": _missing,
         "taken": _taken,
         "text": _read_in,
         "regions": _regions_in,
@@ -88,6 +89,11 @@ def _taken(hit: Hit) -> str:
 def _read_in(hit: Hit) -> str:
     """Return the lines of text in a hit that match."""
     return " / ".join(match.line.text for match in hit.read)
+
+
+def _missing(hit: Hit) -> str:
+    """Return ``missing`` if the file of a hit is."""
+    return "missing" if hit.missing_since else ""
 
 
 def _given(hit: Hit) -> str:

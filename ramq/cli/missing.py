@@ -66,6 +66,7 @@ def missing(
                     [
                         *each.added,
                         *(f"not {name}" for name in each.removed),
+                        *(f"keyword {word}" for word in each.keywords),
                         *([plural(each.lines, "line")] if each.lines else []),
                         *([plural(each.regions, "region")] if each.regions else []),
                         *([f"in {plural(each.in_datasets, 'data set version')}"] if each.in_datasets else []),

@@ -345,6 +345,7 @@ def show(
     out().print(
         f"image {view.image_id}  {visible(view.uri)}\n  {size}{shown(view.size_bytes)} bytes, version {view.version}\n"
         f"  {caption_of(view) or 'no caption'}"
+        + (f"\n  original missing since {view.missing_since:%Y-%m-%d %H:%M}" if view.missing_since else "")
         + (f"\n  number format {view.precision}" if view.precision else "")
         + (f"\n  one of {view.duplicates:,} with the same bytes" if view.duplicates > 1 else "")
         + (f"\n  one of {view.near_copies:,} near copies" if view.near_copies > 1 else "")

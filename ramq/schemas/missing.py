@@ -16,6 +16,7 @@ class MissingOut(FromView):
     missing_since: datetime
     added: list[str] = Field(description="tags that people gave it")
     removed: list[str] = Field(description="tags that people took from it")
+    keywords: list[str] = Field(description="words that people gave it")
     lines: int = Field(description="corrections of the text in it")
     regions: int = Field(description="corrections of its regions")
     in_datasets: int = Field(description="versions of data sets that it is in")

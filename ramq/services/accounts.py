@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
     from storage.page import Page
 
 MOST_NOTE = 200
-_NAME = re.compile(r"[\w.-]{1,64}")
+_NAME = re.compile(r"\w[\w.-]{0,63}")
 _PERIOD = re.compile(r"([1-9]\d{0,4})([hdwy])")
 _SECONDS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 _BOUNDED_ENTRY = re.compile(r"[\w.-]+:(read|write):.+", re.DOTALL)
 _LOCKED_OUT = (
     "{} has the last token with the role admin, so nobody could manage users on the page or by the API afterwards; "
     "make another one first: ramq user add NAME --role admin, then ramq token create NAME"
+)
+_OPENS = (
+    "{} is the last user who has or had a token, and there are none in the settings, so requests from this machine "
+    "would need no token any more; if that is what you want: ramq user remove {} --open"
 )
 
 
@@ -133,14 +138,16 @@ class AccountClient:
 
         Raises:
             NotFoundError: there is no such user.
-            ConflictError: nobody could manage users afterwards.
+            ConflictError: nobody could manage users afterwards, or nobody would need a token.
         """
         with self._changing() as session:
             user = _user(session, name)
-            before = accounts.admins(session)
+            before, had_tokens = accounts.admins(session), accounts.has_tokens(session)
             accounts.remove(session, user.id)
             if not (opens and not accounts.users(session)):
                 self._require_admin(session, before, name)
+                if had_tokens and not self._has_setting and not accounts.has_tokens(session):
+                    raise ConflictError(_OPENS.format(name, name))
             accounts.note(session, by, "removed", name)
             return replace(user, is_enabled=False, tokens=0)
 
@@ -287,9 +294,10 @@ def _require_free(session: Session, name: str, *, may_return: bool = False, of: 
         may_return: the user of this name may have been removed.
         of: the user who is to be called so, and may have been once.
     """
-    if not _NAME.fullmatch(name) or name.lower() == LOCAL:
+    if not _NAME.fullmatch(name) or name.lower() == LOCAL or unicodedata.normalize("NFKC", name) != name:
         raise UsageError(
-            "a user's name has 1 to 64 letters, digits, dots, dashes and underscores, without spaces; "
+            "a user's name has 1 to 64 letters, digits, dots, dashes and underscores, without spaces, and begins with "
+            "no dot or dash; "
             f"{LOCAL!r} is the name of who needs no token"
         )
     owner = accounts.owner_of(session, name)

@@ -53,6 +53,7 @@ EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
 UNSURE_PATHS = frozenset({"/readyz", "/login"})
 """What is answered, as to nobody, if it is not known whether a token is valid."""
 RETRY_AFTER_SECONDS = 5
+_FORWARDED = frozenset({"forwarded", "x-forwarded-for"})
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -144,8 +145,9 @@ class Gate:
         except HTTPException as error:
             await self._refuse(connection, error)(scope, receive, send_with_headers)
             return
-        is_users = caller.token is not None and caller.token.id is not None
-        sending = self._while_valid(connection, needed, send_with_headers) if is_users else send_with_headers
+        # The right may end while the answer is sent: a user's token is revoked, or the first token is made.
+        may_end = caller is not NOBODY and (caller.token is None or caller.token.id is not None)
+        sending = self._while_valid(connection, needed, send_with_headers) if may_end else send_with_headers
         await self._app(scope, _limited(receive, _limit_for(connection)), sending)
 
     def _while_valid(self, connection: HTTPConnection, needed: Role | None, send: Send) -> Send:
@@ -181,9 +183,16 @@ class Gate:
 
     def _check(self, connection: HTTPConnection, caller: Caller, needed: Role | None) -> None:
         headers = connection.headers
+        method, path = connection.scope["method"], connection.scope["path"]
+        # A client that shortens `/images/9/keywords/..` asks for `/images/9/`, which would be redirected to the image.
+        if method not in SAFE_METHODS and len(path) > 1 and path.endswith("/"):
+            raise HTTPException(404, "No such address: what changes something is named without a slash at the end.")
         # Health and static files tell nothing, and whether there are tokens is not looked up for them.
         if caller is not NOBODY and not caller.needs_token and not is_loopback(connection.url.hostname or ""):
             detail = "Without tokens, only this machine may connect. Use http://localhost or http://127.0.0.1."
+            raise HTTPException(421, detail)
+        if caller is not NOBODY and not caller.needs_token and not _FORWARDED.isdisjoint(headers.keys()):
+            detail = "A proxy sends requests of others here, so make tokens: `ramq user add`, `ramq token create`."
             raise HTTPException(421, detail)
         if caller.is_unsure and connection.scope["path"] not in UNSURE_PATHS:
             detail = "The database does not answer, so it is not known whether the token is valid. Try again later."
@@ -195,7 +204,7 @@ class Gate:
                 raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
             raise HTTPException(403, caller.token.refusal(needed))
         is_by_token = caller.needs_token and bearer_token(headers) is not None
-        if connection.scope["method"] not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
+        if method not in SAFE_METHODS and not is_by_token and not is_same_origin(headers):
             raise HTTPException(
                 403, "A request that changes data must come from a page of this site, or carry a bearer token."
             )

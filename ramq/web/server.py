@@ -85,6 +85,8 @@ def make_server(services: Services, *, on_stop: Callable[[], None] | None = None
             app,
             log_config=None,
             access_log=False,
+            # Anybody can send X-Forwarded-For: it would lead around the limit for each address.
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             h11_max_incomplete_event_size=64 * 1024,

@@ -82,8 +82,6 @@ def search_once(engine: Engine, thresholds: Thresholds, goes_on: Callable[[], bo
         if said is not None:
             with unit_of_work(engine) as session:
                 near_copies.give_up(session, said)
-    if found is not None:
-        log.info("near copies: %d of %d images, %.1f s", found.grouped, found.images, found.seconds)
     return found
 
 

@@ -65,6 +65,7 @@ class FolderChanges:
                 "listed every so often"
             )
         try:
+            self._place = _place_of(root)
             self._inotify = INotify(nonblocking=True)
         except OSError as error:
             raise _no_more(error, root) from error
@@ -108,6 +109,10 @@ class FolderChanges:
             if folder is None:
                 continue
             keys.update(self._changed(folder + os.fsencode(event.name), event.mask))
+        # The kernel tells of the folder that was there, wherever it is now, and not of what took its place: because a
+        # folder above it was renamed, or a disk was mounted there.
+        if _place_of(self._root) != self._place:
+            raise LostError("another folder is there now")
         return keys
 
     def _changed(self, path: bytes, mask: int) -> Iterator[str]:
@@ -173,6 +178,15 @@ class FolderChanges:
                     self._inotify.rm_watch(number)
                 except OSError:  # deleted: the kernel has forgotten it
                     continue
+
+
+def _place_of(root: Path | bytes) -> tuple[int, int] | None:
+    """Return what tells a folder from another one of this name; None: there is none."""
+    try:
+        status = os.stat(root)  # noqa: PTH116  (bytes)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _no_more(error: OSError, root: Path | str) -> NotToldError:

@@ -24,6 +24,9 @@ MAX_MEMBERS = 1_000_000
 MAX_HEADERS = 4 * MAX_MEMBERS
 """Headers of any kind: folders, links and comments too."""
 
+PADDING_BYTES = 64 * 1024
+"""So far behind the end of a tar another one is looked for. Most writers fill up to 10,240 bytes with zeros."""
+
 MAX_EXTENSION_BYTES = 1024 * 1024
 """Of a pax header or a long name. Real ones have a few hundred bytes."""
 
@@ -33,7 +36,7 @@ BAD_NAME_SIZE = -1
 TOO_LONG_SIZE = -2
 """Stands for the size of a member whose name is too long. Only its beginning is kept."""
 
-Fault = Literal["not_tar", "empty", "gzip", "zstd", "bzip2", "xz", "lz4", "damaged", "truncated", "too_many"]
+Fault = Literal["not_tar", "empty", "gzip", "zstd", "bzip2", "xz", "lz4", "damaged", "truncated", "too_many", "goes_on"]
 
 _MAGICS: tuple[tuple[bytes, Fault], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -249,10 +252,22 @@ class _Headers:
             raise _FlawError(_kind_of(self._bytes_at(0, self._size_bytes)), 0)
         block = self._bytes_at(at, BLOCK)
         if block == _ZEROS:
+            self._require_end(at + BLOCK)
             return None
         if not _has_right_sum(block):
             raise _FlawError(_kind_of(block) if at == 0 else "damaged", at)
         return block
+
+    def _require_end(self, at: int) -> None:
+        """Raise an error if another tar follows, as after ``cat a.tar b.tar``. Other things there do no harm."""
+        length = min(self._size_bytes - at, PADDING_BYTES) // BLOCK * BLOCK
+        if length <= 0:
+            return
+        behind = self._read(at, length)[:length]
+        for begin in range(0, len(behind) - BLOCK + 1, BLOCK):
+            block = behind[begin : begin + BLOCK]
+            if block != _ZEROS and _has_right_sum(block):
+                raise _FlawError("goes_on", at + begin)
 
 
 def _name_in(block: bytes) -> bytes:

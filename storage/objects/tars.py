@@ -48,6 +48,8 @@ _FAULTS = {
     "empty": "the tar file has no bytes: copy it again",
     "damaged": "the tar file is damaged at byte {at:,}: its members from there on are not read. Copy or pack it again",
     "truncated": "the tar file is cut short at byte {at:,}: its members from there on are not read. Copy it again",
+    "goes_on": "behind the end of the tar file another one follows at byte {at:,}, whose members are not read. Take "
+    "them apart, or pack them into one",
     "too_many": f"the tar file has more than {MAX_MEMBERS:,} members: the others are not read. Pack it into several",
 }
 _COMPRESSED = "it is compressed with {fault}, so that its members cannot be read one by one: unpack it to a plain .tar"

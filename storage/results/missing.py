@@ -23,6 +23,7 @@ _LISTED = f"""
     SELECT found.id AS image_id, archive.uri AS archive, found.key, found.missing_since,
         ARRAY(SELECT spelling FROM correction WHERE image_id = found.id AND is_present ORDER BY name) AS added,
         ARRAY(SELECT spelling FROM correction WHERE image_id = found.id AND NOT is_present ORDER BY name) AS removed,
+        coalesce((SELECT words FROM keyword WHERE image_id = found.id), '{{}}') AS keywords,
         (SELECT count(*) FROM line_correction WHERE image_id = found.id) AS lines,
         (SELECT count(*) FROM region_correction WHERE image_id = found.id) AS regions,
         (SELECT count(*) FROM dataset_item WHERE image_id = found.id) AS in_datasets,
@@ -48,6 +49,7 @@ class MissingView:
         missing_since: when a listing first did not find it, or found another picture at its key.
         added: tags that people gave it.
         removed: tags that people took from it.
+        keywords: words that people gave it.
         lines: corrections of the text in it.
         regions: corrections of its regions.
         in_datasets: versions of data sets that it is in.
@@ -60,6 +62,7 @@ class MissingView:
     missing_since: datetime
     added: list[str]
     removed: list[str]
+    keywords: list[str]
     lines: int
     regions: int
     in_datasets: int

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import urllib3
 from starlette.testclient import TestClient
 
 from ramq.web.app import create_app
@@ -12,7 +13,7 @@ from ramq.wiring import Services
 from storage.database import make_engine
 from storage.errors import UsageError
 from tests.services.recognised import settings_for
-from tests.services.web import assert_problem, services_of
+from tests.services.web import assert_problem, services_of, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +153,35 @@ def test_without_tokens_other_names_of_this_machine_are_refused(client: TestClie
         assert_problem(client.get("/v1/jobs", headers={"host": host}), 421, "wrong-host")
     for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
         assert client.get("/v1/jobs", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "Forwarded"])
+def test_without_tokens_what_a_proxy_sends_is_refused(client: TestClient, header: str) -> None:
+    refused = client.get("/v1/jobs", headers={header: "203.0.113.7"})
+    assert_problem(refused, 421, "wrong-host")
+    assert "tokens" in refused.json()["detail"]
+
+
+def test_the_address_that_a_client_says_it_has_does_not_count(make_client: Callable[..., TestClient]) -> None:
+    services = services_of(make_client(api_tokens=(TOKEN,), rate_limit=5))
+    with serving(services) as url:
+        answers = [
+            urllib3.request(
+                "GET", f"{url}/v1/jobs", headers={"X-Forwarded-For": f"203.0.113.{number}"}, retries=False
+            ).status
+            for number in range(20)
+        ]
+    assert set(answers) == {401, 429}
+    assert answers[-1] == 429
+
+
+def test_a_change_is_not_redirected_from_an_address_with_a_slash_at_its_end(client: TestClient) -> None:
+    """Clients shorten ``/v1/images/1/keywords/..`` to ``/v1/images/1/``."""
+    image_id = client.get("/v1/search").json()["items"][0]["image_id"]
+    refused = client.delete(f"/v1/images/{image_id}/")
+    assert_problem(refused, 404, "not-found")
+    assert client.get(f"/v1/images/{image_id}").status_code == 200
+    assert client.get("/jobs/").status_code == 307  # what changes nothing is redirected
 
 
 def test_every_answer_has_the_headers_that_protect_people(client: TestClient) -> None:

@@ -178,6 +178,26 @@ def test_images_are_seen_compared_and_erased(ramq: Client) -> None:
     assert refused.value.problem.type == "urn:ramq:problem:not-found"
 
 
+def test_a_word_is_no_address(ramq: Client) -> None:
+    """What people typed may look like a path to another image: to remove such a keyword is no more than that."""
+    one, other = sorted(hit.image_id for hit in ramq.search())[:2]
+    word = f"../../{other}"
+    ramq.give_keywords([word], [one])
+    assert [keyword.word for keyword in ramq.image(one).keywords] == [word]
+    [given] = ramq.keyword_history().items
+    assert ramq.keyword_act(given.id).added == [word]
+    ramq.remove_keyword(one, word)
+    assert ramq.image(one).keywords == []
+    assert ramq.image(other).image_id == other
+    with pytest.raises(ProblemError, match="unknown-tag"):
+        ramq.reset_tag(one, word)
+    assert ramq.image(other).image_id == other
+    for dots in (".", ".."):
+        with pytest.raises(ValueError, match="cannot be sent in an address"):
+            ramq.remove_keyword(one, dots)
+    assert ramq.image(one).image_id == one
+
+
 def test_a_job_is_steered_and_its_failures_listed(ramq: Client, archive: Path) -> None:
     first = list(ramq.jobs())[-1]
     assert {failure.key for failure in ramq.failures(first.id)} == {"notes.jpg", "half.png"}

@@ -35,5 +35,11 @@ def test_hits_say_whether_the_original_is_missing_and_a_filter_leaves_them_out(c
     assert found(client, f'"{CAT}" missing:no') == {}
     page = client.get("/", params={"q": f'"{CAT}"'}, headers={"accept": "text/html"}).text
     assert page.count("Original missing") == 1
+    assert page.count('class="no-original" role="img"') == 1
+    assert "/thumbnail" not in page
+    [hit] = client.get("/v1/search", params={"q": "missing:yes"}).json()["items"]
+    image = client.get(f"/images/{hit['image_id']}", headers={"accept": "text/html"}).text
+    assert "its file is missing" in image
+    assert f"/v1/images/{hit['image_id']}/thumbnail" not in image
     refused = client.get("/v1/search", params={"q": "missing:maybe", "strict": True})
     assert (refused.status_code, "takes yes or no" in refused.text) == (422, True)

@@ -34,6 +34,7 @@ def photos(services: Services, crop_worker: Worker, tmp_path: Path) -> Photos:
     photos.run()
     say_everything(photos, 1)
     services.corrections.tag([2], add=["tag 9"])
+    services.keywords.go_on(services.keywords.begin([2], add=["Anna's garden"]).id)
     picture(photos.root / "0.png", 50)
     (photos.root / "1.png").unlink()
     (photos.root / "2.png").unlink()
@@ -49,6 +50,7 @@ def test_what_people_said_of_missing_pictures_is_listed(photos: Photos) -> None:
     assert (edited.lines, edited.regions, edited.in_datasets) == (1, 1, 1)
     [deleted] = photos.services.images.missing.page(limit=1, cursor=first.next_cursor).items
     assert (deleted.image_id, deleted.key, deleted.added, deleted.at_its_key) == (2, "1.png", ["tag 9"], None)
+    assert (edited.keywords, deleted.keywords) == ([], ["Anna's garden"])
     assert photos.services.images.missing.page(str(photos.root)).items == [edited, deleted]
 
 

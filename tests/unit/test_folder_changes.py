@@ -122,6 +122,19 @@ def test_more_changes_than_the_kernel_keeps_are_said_to_be_lost(changes: FolderC
         heard(changes)
 
 
+def test_another_folder_in_its_place_is_noticed_though_the_kernel_tells_nothing(tmp_path: Path) -> None:
+    """A folder above it is renamed; a disk that is mounted there looks the same."""
+    root = tmp_path / "above" / "photos"
+    root.mkdir(parents=True)
+    changes = FolderChanges(root)
+    assert changes.read(0.05) == set()
+    (tmp_path / "above").rename(tmp_path / "aside")
+    root.mkdir(parents=True)
+    with pytest.raises(LostError, match="another folder"):
+        changes.read(0.05)
+    changes.close()
+
+
 def test_a_folder_that_is_deleted_or_replaced_is_lost(changes: FolderChanges, root: Path) -> None:
     shutil.rmtree(root)
     with pytest.raises(LostError, match="deleted"):

@@ -195,9 +195,10 @@ def show_screen(  # noqa: PLR0913  (an error for each form)
         are_few=len(placed) <= FEW,
         counted=_counted,
         drawn=drawn,
-        is_shown=image.generation_id is not None or reading is not None or regions is not None,
+        is_shown=image.missing_since is None
+        and (image.generation_id is not None or reading is not None or regions is not None),
         in_file=[] if image.metadata is None else in_file(image.metadata),
-        reason=_why_not_recognised(image),
+        reason=_why_not_shown(image),
         problem=None if refusal is None else problem_of(refusal),
         line_problem=None if line_refusal is None else problem_of(line_refusal),
         region_problem=None if region_refusal is None else problem_of(region_refusal),
@@ -211,8 +212,10 @@ def _counted(tag: str) -> str:
     return format(Parsed(where=RegionTerm("count", tag, ">=", 1)))
 
 
-def _why_not_recognised(image: ImageView) -> str:
-    """Return why an image has no record, from the last entry of its history."""
+def _why_not_shown(image: ImageView) -> str:
+    """Return why there is no picture: its file is missing, or, from its history, why it was not recognised."""
+    if image.missing_since is not None:
+        return "its file is missing. What is known of it is kept."
     last = next((event for event in image.history if event.stage == RECOGNITION), None)
     if last is None:
         return "no job has processed it yet."

@@ -30,7 +30,8 @@ async def login(
         problem = make_problem(401, "unauthorized", "That token is not valid.")
         return templates_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
     response = RedirectResponse(_own_path(next), status_code=303)
-    is_secure = request.url.scheme == "https"
+    # Anybody can send this header. It makes nothing but the cookie stricter.
+    is_secure = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()}
     response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86_400)
     return response
 
