@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from storage.ledger.listings import ClaimedListing
-    from storage.objects.base import ObjectInfo, S3Options
+    from storage.objects.base import ObjectInfo, ObjectStore, S3Options
+    from workers.sidecars import Sidecars
 
 log = structlog.get_logger()
 
@@ -42,43 +45,60 @@ LEASE_SECONDS = 60.0
 LOOKS_AT_ONCE = 32
 
 
-def list_keys(
-    engine: Engine,
-    listing: ClaimedListing,
-    generation_id: int,
-    s3: S3Options,
-    shard_size: int,
-    should_stop: Callable[[], bool],
-) -> None:
-    """Continue to look at the keys of a job, for a few seconds.
+@dataclass(frozen=True, slots=True)
+class NamedKeys:
+    """Looks at the keys of jobs.
 
-    What is there is recorded as a listing would. What is not there is marked as missing if it is known.
-
-    Raises:
-        ListingLostError: another planner has this listing now.
-        StoreUnavailableError, CredentialsError, UsageError: as when an archive is listed.
+    Attributes:
+        engine: the database.
+        s3: how to reach buckets.
+        shard_size: images per shard.
+        sidecars: reads those beside images; None: they are not read.
     """
-    until, after, is_complete = time.monotonic() + STEP_SECONDS, listing.cursor, False
-    while not is_complete and not should_stop() and time.monotonic() < until:
-        with unit_of_work(engine) as session:
-            keys = named_keys.after(session, listing.job_id, after, PAGE)
-        is_complete = len(keys) < PAGE
-        if keys:
-            after = keys[-1]
-            _record(engine, listing, generation_id, shard_size, after, _look(listing, s3, keys))
-    with unit_of_work(engine) as session:
-        listings.require(session, listing.job_id, listing.epoch)
-        if is_complete:
-            named_keys.forget(session, listing.job_id)
-        listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
-        follow(session, listing.job_id, shard_size)
-    finish_jobs(engine)
+
+    engine: Engine
+    s3: S3Options
+    shard_size: int
+    sidecars: Sidecars | None
+
+    def look(self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]) -> None:
+        """Continue to look at the keys of a job, for a few seconds.
+
+        What is there is recorded as a listing would. What is not there is marked as missing if it is known. Sidecars
+        are read before the images of their page are recorded: whoever writes these finds them, as those of earlier
+        events.
+
+        Raises:
+            ListingLostError: another planner has this listing now.
+            StoreUnavailableError, CredentialsError, UsageError: as when an archive is listed.
+        """
+        until, after, is_complete = time.monotonic() + STEP_SECONDS, listing.cursor, False
+        while not is_complete and not should_stop() and time.monotonic() < until:
+            with unit_of_work(self.engine) as session:
+                keys = named_keys.after(session, listing.job_id, after, PAGE)
+            is_complete = len(keys) < PAGE
+            if keys:
+                after = keys[-1]
+                seen = _look(listing, self.s3, keys)
+                if self.sidecars is not None:
+                    self.sidecars.read_named(listing, partial(_opened, listing, self.s3), seen)
+                _record(self.engine, listing, generation_id, self.shard_size, after, seen)
+        with unit_of_work(self.engine) as session:
+            listings.require(session, listing.job_id, listing.epoch)
+            if is_complete:
+                named_keys.forget(session, listing.job_id)
+            listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
+            follow(session, listing.job_id, self.shard_size)
+        finish_jobs(self.engine)
+
+
+def _opened(listing: ClaimedListing, s3: S3Options) -> ObjectStore:
+    return open_store(parse_source(listing.archive_uri), s3)
 
 
 def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str]) -> list[ObjectInfo]:
     """Return what the store has of these keys, in their order. What the job leaves out has its reason."""
-    archive = parse_source(listing.archive_uri)
-    store = open_store(archive, s3)
+    archive, store = parse_source(listing.archive_uri), _opened(listing, s3)
     store.check()
     ignoring = Ignoring(listing.selection, "s3" if archive.scheme == "s3" else "folder", listing.prefix, archive.prefix)
     store.read_rules(ignoring, keys)

@@ -27,7 +27,7 @@ from storage.objects.written_keys import as_written
 from storage.results import contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
-from workers.named_keys import list_keys
+from workers.named_keys import NamedKeys
 from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
@@ -93,6 +93,7 @@ class Planner:
         self._fitness = fitness
         self._shard_size = shard_size
         self._s3 = s3
+        self._named_keys = NamedKeys(engine, s3, shard_size, sidecars)
         # The last source, where its step ended. Otherwise every step would read a manifest from its beginning.
         self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
 
@@ -187,7 +188,7 @@ class Planner:
             self._fitness.prove(EVERYTHING, of_model(listing.model))
             self._begin_followers(listing.job_id)
         if listing.of_keys:
-            list_keys(self._engine, listing, generation_id, self._s3, self._shard_size, should_stop)
+            self._named_keys.look(listing, generation_id, should_stop)
             self._fitness.prove(of_archive(listing.archive_uri))
         elif listing.from_generation_id is not None or listing.query is not None:
             known = list_named if listing.from_generation_id is None else list_recorded

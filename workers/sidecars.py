@@ -1,6 +1,7 @@
-"""Sidecars of a page of a listing: those that are new or changed are read, and images get what they say.
+"""Sidecars of a page of a listing, or that events named: new and changed ones are read, and images get what they say.
 
-No request is made for a picture without one: the listing says which sidecars there are. Pictures are not read again.
+No request is made for a picture without one: the listing, or an event, says which sidecars there are. Pictures are not
+read again.
 """
 
 from __future__ import annotations
@@ -73,12 +74,44 @@ class Sidecars:
             TransientError: the store is unavailable.
         """
         infos = {info.key: info for info in ignored if _is_sidecar(info)}
+        with unit_of_work(self.engine) as session:
+            gone = sidecars.gone(session, listing.archive_id, (after, until), listing.prefix, list(infos))
+        self._take(listing, open_archive, infos, gone)
+
+    def read_named(
+        self,
+        listing: ClaimedListing,
+        open_archive: Callable[[], ObjectStore],
+        seen: Sequence[ObjectInfo],
+    ) -> None:
+        """Read the new and changed sidecars among keys that events named, and forget those that are gone.
+
+        Args:
+            listing: of the job.
+            open_archive: opens its archive. Called only if there is something to read.
+            seen: what the store has of the keys. What the job leaves out has its reason.
+
+        Raises:
+            TransientError: the store is unavailable.
+        """
+        named = {info.key: info for info in seen if info.key.lower().endswith(sidecars.ENDING)}
+        infos = {key: info for key, info in named.items() if info.version != MISSING_VERSION and _is_sidecar(info)}
+        if named:
+            self._take(listing, open_archive, infos, [key for key in named if key not in infos])
+
+    def _take(
+        self,
+        listing: ClaimedListing,
+        open_archive: Callable[[], ObjectStore],
+        infos: Mapping[str, ObjectInfo],
+        maybe_gone: Sequence[str],
+    ) -> None:
+        if not infos and not maybe_gone:
+            return
         archive_id, job_id = listing.archive_id, listing.job_id
         with unit_of_work(self.engine) as session:
-            known = sidecars.versions(session, archive_id, list(infos)) if infos else {}
-            gone = sidecars.gone(session, archive_id, (after, until), listing.prefix, list(infos))
-        if not infos and not gone:
-            return
+            known = sidecars.versions(session, archive_id, [*infos, *maybe_gone])
+        gone = [key for key in maybe_gone if key in known]
         maybe = [info for info in infos.values() if not info.version or info.version != known.get(info.key)]
         read = self._read(open_archive(), maybe, known) if maybe else {}
         if not read and not gone:
@@ -106,7 +139,7 @@ class Sidecars:
         """Return what a sidecar says; None: it cannot be read."""
         try:
             body = _fetched(store, info)
-            _, facts = self.decoders.read_for_all(body, [NoPixels()])
+            _, facts = self.decoders.read_for_all(body, [NoPixels(of_sidecar=True)])
         except PermanentError as error:
             log.warning("sidecar not read", key=info.key, error=str(error))
             return None

@@ -14,12 +14,19 @@
 
 from __future__ import annotations
 
-from ram_core.metadata.blocks import blocks_of
+from ram_core.metadata import xmp
+from ram_core.metadata.blocks import blocks_of, is_xmp
 from ram_core.metadata.chosen import chosen
 from ram_core.metadata.facts import FileFacts
 from ram_core.metadata.no_pixels import NoPixels
 
-__all__ = ["FileFacts", "NoPixels", "read"]
+__all__ = ["FileFacts", "NoPixels", "is_sidecar", "read"]
+
+
+def is_sidecar(body: bytes | memoryview) -> bool:
+    """Return whether a file is XMP alone, and can be read to its end."""
+    view = memoryview(body)
+    return is_xmp(view) and xmp.is_whole(bytes(view))
 
 
 def read(body: bytes | memoryview) -> FileFacts:

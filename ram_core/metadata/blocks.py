@@ -79,13 +79,18 @@ def blocks_of(body: memoryview) -> Blocks:
         return _of_png(body)
     if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
         return _of_webp(body)
-    if _IS_XMP.match(bytes(body[:_SEARCHED_BYTES])):
+    if is_xmp(body):
         return Blocks(Exif(body[:0]), xmp=_within(body))
     if head.startswith(_TIFF):
         exif = Exif(body)
         iptc, xmp = (exif.image.get(tag) for tag in (tags.IPTC, tags.XMP))
         return Blocks(exif, iptc.raw if iptc else b"", xmp.raw if xmp else b"")
     return _of_others(body)
+
+
+def is_xmp(body: memoryview) -> bool:
+    """Return whether a file is XMP alone, as a sidecar is. What follows its first element is not looked at."""
+    return bool(_IS_XMP.match(bytes(body[:_SEARCHED_BYTES])))
 
 
 def _exif(data: memoryview) -> Exif:

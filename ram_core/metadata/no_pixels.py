@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NoPixels:
-    """Prepares nothing: of a picture for which only this is asked, no pixel is decoded, and its size is 0."""
+    """Prepares nothing: of a picture for which only this is asked, no pixel is decoded, and its size is 0.
+
+    Attributes:
+        size: of what it returns, in pixels.
+        of_sidecar: whether the file has to be XMP alone that can be read to its end.
+    """
 
     size: int = 1
+    of_sidecar: bool = False
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (1, 1, 3) uint8."""

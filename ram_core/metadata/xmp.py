@@ -111,6 +111,19 @@ class _Reader:
 
 def properties(packet: bytes) -> Mapping[str, Sequence[str]]:
     """Return the values of each property, the one for any language first. A damaged packet has none."""
+    reader = _read(packet)
+    if reader is None:
+        return {}
+    found = {name: list(_in_order(values)) for name, values in reader.found.items()}
+    return {name: _of_people(found, name) for name in found if not name.endswith(_OF_RAMQ)}
+
+
+def is_whole(packet: bytes) -> bool:
+    """Return whether a packet can be read to its end: one that says nothing can, a damaged one cannot."""
+    return _read(packet) is not None
+
+
+def _read(packet: bytes) -> _Reader | None:
     reader = _Reader()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -120,9 +133,8 @@ def properties(packet: bytes) -> Mapping[str, Sequence[str]]:
     try:
         parser.Parse(_unpadded(packet), True)
     except (expat.ExpatError, _RefusedError, ValueError, LookupError):
-        return {}
-    found = {name: list(_in_order(values)) for name, values in reader.found.items()}
-    return {name: _of_people(found, name) for name in found if not name.endswith(_OF_RAMQ)}
+        return None
+    return reader
 
 
 def _of_people(found: Mapping[str, Sequence[str]], name: str) -> list[str]:

@@ -319,10 +319,12 @@ def _state(view: JobView) -> str:
 def _ignored(view: JobView) -> list[str]:
     if not view.ignored:
         return []
-    told = f"  ignored {view.ignored:,}: {_numbers(view.ignored_by_reason)}   (ramq job {view.id} --lines)"
+    lines = [f"  ignored {view.ignored:,}: {_numbers(view.ignored_by_reason)}   (ramq job {view.id} --lines)"]
+    if "sidecar" in view.ignored_by_reason:
+        lines.append("  sidecars are no pictures; in folders and buckets, XMP is read for the pictures beside it")
     if view.listed or not view.is_over:
-        return [told]
-    return [told, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
+        return lines
+    return [*lines, "  nothing else is there; to have it read: --include, --exclude, --no-defaults, or .ramqignore"]
 
 
 def _origin(view: JobView) -> list[str]:

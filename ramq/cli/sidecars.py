@@ -93,7 +93,7 @@ def sidecars(
     with pointing_into(query), services() as ramq:
         _, hits = ramq.search.export(read(ramq, narrow, query, is_strict=strict))
         names: Naming = "lightroom" if naming == "lightroom" else "full"
-        place = SidecarPlace(target, ramq.settings.write_allow, ramq.settings.s3)
+        place = SidecarPlace(target, ramq.settings.write_allow, ramq.settings.s3, ramq.engine)
         regions_of = RegionsInFiles(ramq.regions, ramq.images) if with_regions else None
         found = write_sidecars(
             hits, place, failed, regions_of=regions_of, naming=names, with_captions=not without_captions

@@ -14,15 +14,19 @@ from ram_core.hierarchy.wordnet import paths
 from ram_core.stored_orientation import orientation_of
 from ram_core.xmp_packet import PacketError, Words, written
 from ram_core.xmp_regions import Regions
+from storage.database import unit_of_work
 from storage.errors import ForbiddenError, PermanentError, UsageError
 from storage.objects.folder_writes import rewrite
 from storage.objects.source import Source, open_bucket, parse_source, require_writable
+from storage.results import sidecars
 from storage.results.metadata import LEVELS
 from storage.results.views import COMPOSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
+
+    from sqlalchemy import Engine
 
     from ramq.services.images import ImageClient
     from ramq.services.regions import RegionClient
@@ -34,6 +38,8 @@ Naming = Literal["full", "lightroom"]
 
 T = TypeVar("T")
 RegionsOf = Callable[["Hit"], Regions | None]
+Change = Callable[[bytes | None], bytes | None]
+"""Gets what a sidecar holds, None if there is none, and returns what it shall hold; None: it stays as it is."""
 
 AT_ONCE = 16
 """Sidecars that are read or written at the same time."""
@@ -173,9 +179,11 @@ class SidecarPlace:
             equal, so it takes those of one. None: beside the originals.
         write_allow: buckets and prefixes that may be written to.
         s3: how to reach buckets.
+        engine: the database, which knows the other images.
     """
 
-    def __init__(self, to: Path | Source | None, write_allow: tuple[str, ...], s3: S3Options) -> None:
+    def __init__(self, to: Path | Source | None, write_allow: tuple[str, ...], s3: S3Options, engine: Engine) -> None:
+        self._engine = engine
         self._to = to
         self._write_allow = write_allow
         self._s3 = s3
@@ -190,12 +198,47 @@ class SidecarPlace:
         """Why nothing more can be written to a bucket; None: nothing is known against it."""
         return next((writer.fault for writer in self._writers.values() if writer.fault), None)
 
-    def rewrite(self, hit: Hit, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
-        """Change the sidecar of a hit, whose key is ``name``. Return whether it was written."""
-        if self._to is None and hit.missing:
-            raise UsageError("its original is missing")
+    def rewrite(self, hit: Hit, name: str, change: Change) -> bool:
+        """Change the sidecar of a hit, whose key is ``name``. Return whether one was written.
+
+        Beside originals there may be one of another name, with words of people. It is completed if it belongs to this
+        image alone. Else the new one begins with what it holds, since that would not be seen behind the new one.
+        """
         if self._to is not None:
             self._require_one_archive(hit)
+            return self._write(hit, name, change)
+        if hit.missing:
+            raise UsageError("its original is missing")
+        completed: list[str] = []
+
+        def changed(packet: bytes | None) -> bytes | None:
+            completed.clear()
+            other = None if packet is not None else self._other(hit, name)
+            if other is None:
+                return change(packet)
+            if other[0].lower() == name.lower() or (name.startswith(hit.key) and not self._is_shared(hit)):
+                completed.append(other[0])
+                return None
+            return change(other[1])
+
+        is_written = self._write(hit, name, changed)
+        return self._write(hit, completed[0], change) if completed else is_written
+
+    def _other(self, hit: Hit, name: str) -> tuple[str, bytes] | None:
+        """Return the first sidecar of a hit that has another name, and what it holds."""
+        held: list[bytes | None] = []
+        for other in sidecars.names_of(hit.key):
+            if other != name:
+                self._write(hit, other, held.append)  # which returns None: it stays as it is
+                if (packet := held.pop()) is not None:
+                    return other, packet
+        return None
+
+    def _is_shared(self, hit: Hit) -> bool:
+        with unit_of_work(self._engine) as session:
+            return sidecars.shares_stem(session, hit.image_id, hit.key)
+
+    def _write(self, hit: Hit, name: str, change: Change) -> bool:
         if isinstance(self._to, Path):
             return rewrite(self._to, name, change, with_folders=True)
         beside = parse_source(hit.archive)
@@ -247,7 +290,7 @@ def _given(keywords: Iterable[str]) -> tuple[list[str], list[tuple[str, ...]]]:
     return found, hierarchies
 
 
-def _changing(hit: Hit, regions: Regions | None, *, with_captions: bool) -> Callable[[bytes | None], bytes | None]:
+def _changing(hit: Hit, regions: Regions | None, *, with_captions: bool) -> Change:
     names = [tag.name for tag in hit.tags]
     is_told = with_captions and hit.captioner not in {COMPOSED, None} and not hit.caption_contradicts
     given, hierarchies = _given(hit.keywords)

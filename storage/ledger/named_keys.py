@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def expand_folders(session: Session, job_id: int, archive_id: int, most: int) -> bool:
     """Replace the keys that end in a slash by the known keys below. Return False if these are more than ``most``.
 
-    Such a key stands for a folder that was deleted or moved: what was in it is looked at.
+    Such a key stands for a folder that was deleted or moved: what was in it is looked at, images and sidecars.
     """
     folders = session.scalars(
         text("DELETE FROM job_key WHERE job_id = :job_id AND key LIKE '%/' RETURNING key"), {"job_id": job_id}
@@ -29,6 +29,10 @@ def expand_folders(session: Session, job_id: int, archive_id: int, most: int) ->
                 SELECT image.key FROM unnest(CAST(:folders AS text[])) AS folder (key)
                 JOIN image ON image.archive_id = :archive_id AND image.key >= folder.key COLLATE "C"
                     AND image.key < left(folder.key, -1) || '0' COLLATE "C" AND image.missing_since IS NULL
+                UNION ALL
+                SELECT sidecar.key FROM unnest(CAST(:folders AS text[])) AS folder (key)
+                JOIN sidecar ON sidecar.archive_id = :archive_id AND sidecar.key >= folder.key COLLATE "C"
+                    AND sidecar.key < left(folder.key, -1) || '0' COLLATE "C"
                 LIMIT :limit
             ), added AS (
                 INSERT INTO job_key (job_id, key) SELECT DISTINCT CAST(:job_id AS bigint), key FROM known

@@ -126,8 +126,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
 
     Shards keep the ids (bare numbers), so that the counters of their jobs stay right.
 
-    ``forgets_names``: also forget the keys where data sets name what they left out, and acts on keywords that were
-    about these images.
+    ``forgets_names``: also forget the keys where data sets name what they left out, acts on keywords that were about
+    these images, and what sidecars beside them say. Without it, another image takes the keys.
     """
     ids = {"ids": list(image_ids)}
 
@@ -156,7 +156,8 @@ def erase(session: Session, image_ids: Sequence[int], *, forgets_names: bool = T
     told = metadata.erase(session, image_ids)
     given = keyword_erasures.erase(session, image_ids, forgets_acts=forgets_names)
     openings.erase(session, image_ids)
-    sidecars.erase(session, image_ids)
+    if forgets_names:
+        sidecars.erase(session, image_ids)
     teachings.forget(session, image_ids)
     tables = ("dataset_item", "dataset_label", "dataset_review")
     in_sets = [count(f"DELETE FROM {table} WHERE image_id = ANY(:ids)") for table in tables]  # noqa: S608  (constants)

@@ -70,7 +70,8 @@ _DEVICES = """
 """
 _WRITE = f"""
     INSERT INTO metadata (image_id, job_id, {", ".join(_OWN)})
-    SELECT image_id, %(job_id)s, version, camera.id, lens.id, {", ".join(_COLUMNS)}, own
+    SELECT image_id, coalesce(%(job_id)s, (SELECT job_id FROM metadata WHERE metadata.image_id = told.image_id)),
+        version, camera.id, lens.id, {", ".join(_COLUMNS)}, own
     FROM jsonb_to_recordset(CAST(%(rows)s AS jsonb)) AS told (image_id bigint, version text, make text, camera text,
         glass text, {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}, own jsonb)
     LEFT JOIN device AS camera ON (camera.kind, camera.make, camera.model) = ('camera', told.make, told.camera)
@@ -88,7 +89,10 @@ _COPY = f"""
 }, CASE WHEN :with_place THEN own ELSE own - '{{{", ".join(PLACE)}}}'::text[] END
     FROM unnest(CAST(:ids AS bigint[]), CAST(:others AS bigint[])) AS same (image_id, other_id)
     JOIN content AS mine ON mine.image_id = same.image_id
-    JOIN content AS other ON other.image_id = other_id AND other.hash = mine.hash
+    CROSS JOIN LATERAL (
+        SELECT version FROM content WHERE image_id = other_id AND hash = mine.hash
+        UNION SELECT version FROM former_content WHERE image_id = other_id AND hash = mine.hash
+    ) AS other
     JOIN metadata ON metadata.image_id = other_id AND metadata.version = other.version
     WHERE other_id <> same.image_id ORDER BY mine.image_id
     ON CONFLICT (image_id) DO UPDATE SET job_id = excluded.job_id, xid = pg_current_xact_id(),
@@ -191,8 +195,10 @@ def folds_of(keywords: Iterable[str]) -> list[str]:
     return [folded for folded in dict.fromkeys(map(fold_seen, levels)) if folded]
 
 
-def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
+def write(session: Session, rows: Sequence[MetadataRow], job_id: int | None) -> None:
     """Store what files say. It replaces what their former versions said. Storing the same twice changes nothing.
+
+    ``job_id``: the job that read them; None: files that were read before, which keep theirs.
 
     The caller has locked the images. Rows are written in order, which keeps transactions with common images, or new
     cameras, from deadlocking.
@@ -233,7 +239,8 @@ def write(session: Session, rows: Sequence[MetadataRow], job_id: int) -> None:
 def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place: bool) -> None:
     """Store of images what the files of ``others`` with the same bytes say, by id, as far as that was read.
 
-    The hashes of all of them are stored already, see ``results.contents``.
+    The hashes of all of them are stored already, see ``results.contents``. A file that other bytes replaced meanwhile
+    counts too, as long as what it said is still there.
     """
     if others:
         values = {"ids": list(others), "others": list(others.values()), "job_id": job_id, "with_place": with_place}
@@ -241,8 +248,11 @@ def copy(session: Session, others: Mapping[int, int], job_id: int, *, with_place
         join_sidecars(session, list(others), job_id)
 
 
-def join_sidecars(session: Session, image_ids: Sequence[int], job_id: int) -> None:
-    """Store again what the files of images say, with what their sidecars say now. The caller has locked the images."""
+def join_sidecars(session: Session, image_ids: Sequence[int], job_id: int | None = None) -> None:
+    """Store again what the files of images say, with what the sidecars beside their keys say now, and nothing else.
+
+    The caller has locked the images.
+    """
     beside = list(sidecars.facts_of(session, image_ids))
     rows = session.execute(text(_OF_FILES), {"ids": list(image_ids), "with_sidecar": beside}).mappings()
     write(session, [MetadataRow(row["image_id"], row["version"], _of_file(row)) for row in rows], job_id)

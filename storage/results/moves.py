@@ -18,6 +18,7 @@ from storage.results import (
     erasures,
     keywords,
     merged,
+    metadata,
     readings,
     region_lists,
     regions,
@@ -200,6 +201,7 @@ def join(session: Session, moves: Sequence[Move], job_ids: Sequence[int] = ()) -
     merged.note(session, {move.fresh: move.kept for move in moves})
     erasures.erase(session, pairs["fresh"], forgets_names=False)
     _rename(session, [dict(row._mapping) for row in places])  # noqa: SLF001  (SQLAlchemy's documented name)
+    metadata.join_sidecars(session, sorted(pairs["kept"]))
     new_id = {move.fresh: move.kept for move in moves}
     _count_again(session, {new_id[one] for one in (*located, *was_said)}, {new_id[one] for one in (*read, *was_said)})
     vectors.touch(session, sorted(pairs["kept"]))

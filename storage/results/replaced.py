@@ -19,6 +19,7 @@ from storage.results import (
     archives,
     crops,
     keywords,
+    metadata,
     moves,
     readings,
     region_lists,
@@ -154,6 +155,7 @@ def _part(session: Session, rows: Sequence[Row[Any]], job_ids: Sequence[int]) ->
     region_lists.lock(session, sorted([*ids, *numbers]))
     _add_images(session, rows, pairs)
     _move_results(session, rows, pairs)
+    metadata.join_sidecars(session, sorted([*ids, *numbers]))
     _move_words(session, timed)
     moves.name_in_jobs(session, pairs, job_ids)
     crops.erase(session, ids)

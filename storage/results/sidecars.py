@@ -7,6 +7,7 @@ unless that has one of its own. An image has the facts of its file and of its si
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -29,8 +30,11 @@ _TOGETHER = (("taken_at", "taken_offset"), ("latitude", "longitude", "altitude_m
 _PLACE = ("latitude", "longitude", "altitude_m")
 
 _NAMES = """ARRAY[image.key || '.xmp', image.key || '.XMP',
-    regexp_replace(image.key, '[.][^./]*$', '') || '.xmp', regexp_replace(image.key, '[.][^./]*$', '') || '.XMP']"""
-"""What the sidecars of an image may be called."""
+    regexp_replace(image.key, '[.][^./ ]*$', '') || '.xmp', regexp_replace(image.key, '[.][^./ ]*$', '') || '.XMP']"""
+"""What the sidecars of an image may be called. An ending has no space: ``results.replaced`` puts words behind one, and
+what is beside such a key belongs to the picture that took its place."""
+
+_LAST_ENDING = re.compile(r"[.][^./ ]*$")
 
 _FACTS = f"""
     SELECT image.id, beside.key, beside.facts FROM image CROSS JOIN LATERAL (
@@ -48,7 +52,7 @@ _IMAGES = text(
     UNION
     SELECT image.id FROM unnest(CAST(:stems AS text[])) AS stem
     JOIN image ON image.archive_id = :archive_id AND image.key > stem || '.' AND image.key < stem || '/'
-    WHERE substr(image.key, length(stem) + 2) !~ '[./]'
+    WHERE substr(image.key, length(stem) + 2) !~ '[./ ]'
     ORDER BY 1
     """
 )
@@ -66,6 +70,20 @@ _ERASE = text(
         AND sidecar.key = ANY({_NAMES})
     """  # noqa: S608  (constants)
 )
+
+
+def names_of(key: str) -> list[str]:
+    """Return what the sidecars of an image may be called, the one that counts first at first."""
+    stem = _LAST_ENDING.sub("", key)
+    return list(dict.fromkeys([f"{key}.xmp", f"{key}.XMP", f"{stem}.xmp", f"{stem}.XMP"]))
+
+
+def shares_stem(session: Session, image_id: int, key: str) -> bool:
+    """Return whether ``IMG_1.xmp`` belongs to another image too: one that is there, with another ending."""
+    archive_id = session.scalar(text("SELECT archive_id FROM image WHERE id = :id"), {"id": image_id})
+    ids = session.scalars(_IMAGES, {"archive_id": archive_id, "stems": [_LAST_ENDING.sub("", key)]}).all()
+    there = text("SELECT EXISTS (SELECT FROM image WHERE id = ANY(:ids) AND id <> :id AND missing_since IS NULL)")
+    return bool(session.scalar(there, {"ids": list(ids), "id": image_id}))
 
 
 def versions(session: Session, archive_id: int, keys: Sequence[str]) -> dict[str, str]:

@@ -56,6 +56,7 @@ def check_nas(settings: Settings, source: Path) -> dict[str, Any]:
     job_id = done.stdout.strip()
     assert "listed 3 = done 3 + skipped 0 + failed 0 + pending 0" in done.stderr
     assert "ignored 21: default 12, film 3, sidecar 6" in done.stderr
+    assert "XMP is read for the pictures beside it" in done.stderr
     job: dict[str, Any] = json.loads(run(settings, "job", job_id, "--json").stdout)
     assert (job["listed"], job["done"], job["failed"], job["ignored"]) == (3, 3, 0, 21)
     return job

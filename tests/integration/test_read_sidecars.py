@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from ramq.wiring import Services
 from storage.database import unit_of_work
@@ -163,6 +164,32 @@ def test_a_sidecar_that_cannot_be_read_harms_nothing(services: Services, made: W
     (folder / "c.xmp").write_bytes(b'<!DOCTYPE a [<!ENTITY b "c">]>' + xmp({"xmp:Rating": "5"}))
     assert run(services, made, folder) == (3, 0)
     assert [told(services, f"{name}.jpg").rating for name in "abc"] == [1, None, None]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "no XMP", "too large"])
+def test_a_sidecar_that_breaks_keeps_the_words_that_were_known_and_is_named_in_the_log(
+    services: Services, made: Worker, folder: Path, damage: str
+) -> None:
+    beside(folder / "b.jpg.xmp", rating="5", keywords=["mine"])
+    run(services, made, folder)
+    whole = (folder / "b.jpg.xmp").read_bytes()
+    broken = {
+        "cut": whole[: len(whole) * 2 // 3],
+        "empty": b"",
+        "no XMP": b"<html/>",
+        "too large": whole + bytes(2 << 20),
+    }
+    (folder / "b.jpg.xmp").write_bytes(broken[damage])
+    with capture_logs() as logs:
+        run(services, made, folder)
+    b = told(services, "b.jpg")
+    assert (b.rating, b.keywords, b.sidecar) == (5, ["mine"], "b.jpg.xmp")
+    [warning] = [each for each in logs if each["event"] == "sidecar not read"]
+    assert (warning["log_level"], warning["key"]) == ("warning", "b.jpg.xmp")
+    assert warning["error"]
+    beside(folder / "b.jpg.xmp", rating="4")
+    run(services, made, folder)
+    assert (told(services, "b.jpg").rating, told(services, "b.jpg").keywords) == (4, [])
 
 
 def test_places_and_images_that_are_forgotten_leave_nothing_of_their_sidecars(

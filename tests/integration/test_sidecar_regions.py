@@ -45,7 +45,7 @@ def photos(services: Services, crop_worker: Worker, tmp_path: Path) -> Photos:
 def write(photos: Photos) -> tuple[Written, list[str]]:
     services, told = photos.services, list[str]()
     _, hits = services.search.export(SearchQuery())
-    place = SidecarPlace(None, (), services.settings.s3)
+    place = SidecarPlace(None, (), services.settings.s3, services.engine)
     regions_of = RegionsInFiles(services.regions, services.images)
     return write_sidecars(hits, place, lambda _, why: told.append(why), regions_of=regions_of), told
 

@@ -169,7 +169,9 @@ def test_a_store_that_ignores_conditions_is_written_to_no_further(
         written_keys.append(key)
 
     monkeypatch.setattr(BucketWriter, "_put", without)
-    place = SidecarPlace(parse_source(f"s3://{bucket}/sidecars"), (f"s3://{bucket}",), services.settings.s3)
+    place = SidecarPlace(
+        parse_source(f"s3://{bucket}/sidecars"), (f"s3://{bucket}",), services.settings.s3, services.engine
+    )
     _, hits = services.search.export(SearchQuery())
     with pytest.raises(UsageError, match=rf"ignores the conditions of writes \({ignored}\).*--out"):
         write_sidecars(hits, place, lambda *_: None)
@@ -183,7 +185,9 @@ def test_credentials_that_may_not_write_are_told(
     services: Services, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.listing_access_key)
-    place = SidecarPlace(parse_source(f"s3://{bucket}/sidecars"), (f"s3://{bucket}",), services.settings.s3)
+    place = SidecarPlace(
+        parse_source(f"s3://{bucket}/sidecars"), (f"s3://{bucket}",), services.settings.s3, services.engine
+    )
     _, hits = services.search.export(SearchQuery())
     told: list[str] = []
     found = write_sidecars(hits, place, lambda _, why: told.append(why))
@@ -193,4 +197,4 @@ def test_credentials_that_may_not_write_are_told(
 
 def test_the_list_of_what_may_be_written_is_of_buckets(bucket: str, services: Services) -> None:
     with pytest.raises(ForbiddenError):
-        SidecarPlace(parse_source(f"s3://{bucket}"), (f"s3://{bucket}/prefix",), services.settings.s3)
+        SidecarPlace(parse_source(f"s3://{bucket}"), (f"s3://{bucket}/prefix",), services.settings.s3, services.engine)

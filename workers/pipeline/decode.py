@@ -16,7 +16,7 @@ from PIL import Image
 
 from ram_core import pictures
 from ram_core.errors import UnreadableImageError
-from ram_core.metadata import NoPixels
+from ram_core.metadata import NoPixels, is_sidecar
 from ram_core.pictures import DRAFT_FACTOR, Decoded
 from ram_core.transforms import to_rgb
 from workers.pipeline.retry import (
@@ -112,6 +112,8 @@ def decode_for_all(
         MemoryError: not enough memory.
     """
     if all(isinstance(each, NoPixels) for each in preparations):
+        if any(isinstance(each, NoPixels) and each.of_sidecar for each in preparations) and not is_sidecar(body):
+            raise CorruptImageError("it is not XMP, or is damaged or cut short")
         return [Decoded(np.zeros((1, 1, 3), dtype=np.uint8), 0, 0) for _ in preparations]
     try:
         return pictures.decode_for_all(body, preparations, max_pixels, reads_truncated=reads_truncated)

@@ -149,7 +149,7 @@ def test_sidecars_have_what_people_gave_and_lose_it_again(told: Services, tmp_pa
 
     def write() -> str:
         _, hits = told.search.export(told.search.read(SearchQuery(), "prefix:2023/c", is_strict=True))
-        write_sidecars(hits, SidecarPlace(out, (), told.settings.s3), fail)
+        write_sidecars(hits, SidecarPlace(out, (), told.settings.s3, told.engine), fail)
         return (out / "2023/c.jpg.xmp").read_text()
 
     def fail(_hit: Hit, why: str) -> None:
