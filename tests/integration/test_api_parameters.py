@@ -165,7 +165,15 @@ def test_nothing_is_erased_by_a_request_that_may_have_meant_less(client: TestCli
     assert len(paths) >= 4
     for path in paths:
         address = path.format(
-            image_id=1, generation_id=1, archive_id=1, tag=CAT, correction_id=1, name="pets", watch_id=1, word="wedding"
+            image_id=1,
+            generation_id=1,
+            archive_id=1,
+            tag=CAT,
+            correction_id=1,
+            name="pets",
+            watch_id=1,
+            word="wedding",
+            token_id=1,
         )
 
         problem = assert_problem(client.delete(f"{address}?{query}"), 422, "invalid-request")

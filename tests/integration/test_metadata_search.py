@@ -242,7 +242,7 @@ def test_exports_have_a_column_for_each_fact(told: Services) -> None:
     assert (graz["latitude"], graz["longitude"]) == pytest.approx(GRAZ, abs=1e-5)
     assert (silent["taken_at"], silent["keywords"]) == (None, [])
     cells = {row["key"]: row for row in csv.DictReader(io.StringIO(files["csv"].decode()))}
-    assert cells["2023/c.jpg"]["keywords"] == "Österreich|Places|Graz"
+    assert cells["2023/c.jpg"]["keywords"] == r"Österreich|Places\|Graz"
     table = parquet.read_table(io.BytesIO(files["parquet"])).to_pylist()
     assert {row["key"]: row["taken_at"] for row in table} == {"2023/c.jpg": "2023-05-20T08:00:00", "none/e.jpg": None}
 

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ramq.wiring import Services
-from tests.services.command_line import COMMAND, run_here
+from tests.services.command_line import run_here
 from tests.services.recognised import CAT, settings_for
 
 if TYPE_CHECKING:
@@ -127,7 +128,10 @@ def test_ctrl_c_leaves_whole_parts_and_says_how_to_go_on(
     image_id = services.images.find("coffee.png")
     with recognised_engine.connect() as blocking:
         blocking.exec_driver_sql(f"SELECT id FROM image WHERE id = {image_id} FOR UPDATE")
-        command = [*COMMAND, "keyword", "add", "late", "--image", "coffee.png"]
+        # As in a terminal, also where the tests run in the background, whose processes do not hear Ctrl-C.
+        hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{hearing}; from ramq.cli.main import main; main()"
+        command = [sys.executable, "-c", code, "keyword", "add", "late", "--image", "coffee.png"]
         process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
         while not blocking.exec_driver_sql(waiting).scalar():
