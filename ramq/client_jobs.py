@@ -24,6 +24,30 @@ ONCE = "Idempotency-Key"
 """The header that makes it safe to repeat the request for a job."""
 
 
+def job_body(  # noqa: PLR0913, PLR0917  (what a job may be asked for)
+    source: str,
+    model: str | None,
+    caption: bool | None,  # noqa: FBT001
+    priority: Priority,
+    stages: Sequence[str],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    defaults: bool,  # noqa: FBT001
+) -> dict[str, object]:
+    """Return what a request for jobs sends: what is not as the server does by itself."""
+    wanted = {
+        "source": source,
+        "model": model,
+        "caption": caption,
+        "priority": priority,
+        "stages": list(stages) or None,
+        "include": list(include) or None,
+        "exclude": list(exclude) or None,
+        "defaults": None if defaults else False,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
 class JobCalls:
     """Requests under ``/v1/jobs``, ``/v1/stages`` and ``/v1/workers``."""
 
@@ -61,17 +85,7 @@ class JobCalls:
             exclude: patterns of keys that are left out.
             defaults: whether known junk, sidecars and films are left out.
         """
-        wanted = {
-            "source": source,
-            "model": model,
-            "caption": caption,
-            "priority": priority,
-            "stages": list(stages) or None,
-            "include": list(include) or None,
-            "exclude": list(exclude) or None,
-            "defaults": None if defaults else False,
-        }
-        body = {name: value for name, value in wanted.items() if value is not None}
+        body = job_body(source, model, caption, priority, stages, include, exclude, defaults)
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def start_stage(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
+from ramq.client_jobs import job_body
 from ramq.schemas.views import PageOut
 from ramq.schemas.watches import AddedWatchOut, WatchOut
 
@@ -57,20 +58,8 @@ class WatchCalls:
             exclude: patterns of keys that are left out.
             defaults: whether known junk, sidecars and films are left out.
         """
-        wanted = {
-            "source": source,
-            "every": every,
-            "events": events,
-            "settle_seconds": settle_seconds,
-            "model": model,
-            "caption": caption,
-            "priority": priority,
-            "stages": list(stages) or None,
-            "include": list(include) or None,
-            "exclude": list(exclude) or None,
-            "defaults": None if defaults else False,
-        }
-        body = {name: value for name, value in wanted.items() if value is not None}
+        body = job_body(source, model, caption, priority, stages, include, exclude, defaults)
+        body |= {"every": every, "events": events, "settle_seconds": settle_seconds}
         return self._ask(AddedWatchOut, "POST", "/v1/watches", json=body)
 
     def watches(self) -> list[WatchOut]:

@@ -10,8 +10,18 @@ import typer
 
 from ramq.cli.context import services, settings_for
 from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
+from ramq.cli.job_options import (
+    Caption,
+    Defaults,
+    Exclude,
+    Include,
+    ModelOf,
+    OwnTags,
+    Priority,
+    Stages,
+    stages_named,
+)
 from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
-from storage.errors import UsageError
 from storage.objects.ignoring import Selection, default_list
 from storage.texts import visible
 
@@ -46,24 +56,14 @@ def enqueue(
             metavar="SOURCE", help="s3://bucket/prefix, a folder, or a manifest; after tar+ the members of tar files."
         ),
     ],
-    model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
-    caption: Annotated[
-        bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
-    ] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
-    stages: Annotated[
-        str | None, typer.Option(metavar="STAGE,…", help="Further stages: text, look, siglip, clip, dino.")
-    ] = None,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only keys that match; as in .gitignore. Repeatable.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out keys that match. `!` takes back. Repeatable.")
-    ] = None,
-    defaults: Annotated[
-        bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")
-    ] = True,
+    model: ModelOf = None,
+    caption: Caption = None,
+    priority: Priority = "normal",
+    vocabulary: OwnTags = None,
+    stages: Stages = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    defaults: Defaults = True,
     list_defaults: Annotated[  # noqa: ARG001  (its callback prints and ends)
         bool, typer.Option("--list-defaults", help="Print this list.", is_eager=True, callback=_tell_defaults)
     ] = False,
@@ -79,9 +79,7 @@ def enqueue(
     """
     settings = settings_for()
     with services(settings) as ramq:
-        further = [name.strip() for name in (stages or "").split(",") if name.strip()]
-        if stages is not None and not further:
-            raise UsageError("--stages names no stage; leave it out, or write --stages text")
+        further = stages_named(stages)
         for told in (*ramq.stages.lacking(further), *([] if wait else ramq.stages.unused_by(further))):
             err().print(told, markup=False, soft_wrap=True)
         created = ramq.jobs.create(

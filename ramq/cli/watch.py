@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.job_options import (
+    Caption,
+    Defaults,
+    Exclude,
+    Include,
+    ModelOf,
+    OwnTags,
+    Priority,
+    Stages,
+    stages_named,
+)
 from ramq.cli.output import duration, err, out, print_json, print_table
-from storage.errors import UsageError
 from storage.objects.ignoring import Selection
 from storage.texts import visible
 
@@ -41,24 +51,14 @@ def add(
     settle: Annotated[
         float, typer.Option(metavar="SECONDS", help="Look at a key after it was quiet for this long.")
     ] = 2.0,
-    model: Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")] = None,
-    caption: Annotated[
-        bool | None, typer.Option("--caption/--no-caption", help="Write captions too; default: RAMQ_CAPTIONER.")
-    ] = None,
-    priority: Annotated[str, typer.Option(help="low, normal or high.")] = "normal",
-    vocabulary: Annotated[str | None, typer.Option(metavar="NAME", help="Use your own tags; see `ramq vocab`.")] = None,
-    stages: Annotated[
-        str | None, typer.Option(metavar="STAGE,…", help="Further stages: text, look, siglip, clip, dino.")
-    ] = None,
-    include: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only keys that match; as in .gitignore. Repeatable.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out keys that match. `!` takes back. Repeatable.")
-    ] = None,
-    defaults: Annotated[
-        bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")
-    ] = True,
+    model: ModelOf = None,
+    caption: Caption = None,
+    priority: Priority = "normal",
+    vocabulary: OwnTags = None,
+    stages: Stages = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    defaults: Defaults = True,
     as_json: Json = False,
 ) -> None:
     """Watch a folder or bucket. It is listed now and then every so often; events make new pictures searchable at once.
@@ -70,9 +70,7 @@ def add(
     """
     from ramq.services.job_wishes import JobWishes  # noqa: PLC0415  (`--help` needs none of it)
 
-    further = [name.strip() for name in (stages or "").split(",") if name.strip()]
-    if stages is not None and not further:
-        raise UsageError("--stages names no stage; leave it out, or write --stages text")
+    further = stages_named(stages)
     selection = Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults)
     with services() as ramq:
         added = ramq.watches.add(
