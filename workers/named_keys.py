@@ -16,13 +16,13 @@ import structlog
 
 from storage.database import unit_of_work
 from storage.ledger import ignored as ignored_keys
-from storage.ledger import listings, named_keys, shards
+from storage.ledger import listings, named_keys
 from storage.objects.base import MISSING_VERSION, is_below, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.source import open_store, parse_source
 from storage.results import contents, images
 from workers.ending import finish_jobs
-from workers.recorded import follow
+from workers.recorded import add_page, follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,6 @@ PAGE = 500
 """Keys that are asked for before any of them is recorded."""
 
 STEP_SECONDS = 3.0
-LEASE_SECONDS = 60.0
-"""The same as for a page of an archive."""
 
 LOOKS_AT_ONCE = 32
 
@@ -135,19 +133,9 @@ def _record(
         pending = images.pending_of_page(
             session, listing.archive_id, generation_id, listing.captioner, listing.features
         )
-        listed, to_do = images.ids_of_page(session, listing.archive_id), set(pending)
-        shards.add(session, listing.job_id, [pending[i : i + shard_size] for i in range(0, len(pending), shard_size)])
+        listed = images.ids_of_page(session, listing.archive_id)
         contents.note_recorded(session, listed)
-        listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
         ignored_keys.add(session, listing.job_id, ignored)
-        listings.advance(
-            session,
-            listing.job_id,
-            listing.epoch,
-            cursor=cursor,
-            listed=len(listed),
-            skipped=len(listed) - len(pending),
-            lease_seconds=LEASE_SECONDS,
-        )
+        add_page(session, listing, cursor, listed, pending, shard_size)
         follow(session, listing.job_id, shard_size)
     log.info("looked", keys=len(seen), to_do=len(pending), missing=missing, ignored=len(ignored))

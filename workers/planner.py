@@ -16,7 +16,7 @@ from structlog.contextvars import bound_contextvars
 
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
-from storage.ledger import followers, jobs, listings, shards
+from storage.ledger import followers, jobs, listings
 from storage.ledger import ignored as ignored_keys
 from storage.ledger.waiting import Able
 from storage.objects.base import TOO_LONG_VERSION, marked
@@ -31,7 +31,7 @@ from workers.named_keys import NamedKeys
 from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
-from workers.recorded import follow, list_for_stage, list_named, list_recorded
+from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
@@ -53,9 +53,6 @@ STEP_SECONDS = 3.0
 
 TAR_STEP_SECONDS = 30.0
 """The same for tar files. Whoever goes on reads the headers of the current ones again."""
-
-LEASE_SECONDS = 60.0
-"""A page takes well under this time, including all retries of the store."""
 
 
 LOOKS_AT_ONCE = 32
@@ -370,20 +367,9 @@ class Planner:
                 fresh = listings.name_first(session, listing.job_id, listed)
                 listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]
                 n_listed = len(listed)
-            size, to_do = self._shard_size, set(pending)
-            shards.add(session, listing.job_id, [pending[i : i + size] for i in range(0, len(pending), size)])
             contents.note_recorded(session, listed)
-            listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
             ignored_keys.add(session, listing.job_id, ignored)
-            listings.advance(
-                session,
-                listing.job_id,
-                listing.epoch,
-                cursor=cursor,
-                listed=n_listed,
-                skipped=n_listed - len(pending),
-                lease_seconds=LEASE_SECONDS,
-            )
+            add_page(session, listing, cursor, listed, pending, self._shard_size, n_listed)
             follow(session, listing.job_id, self._shard_size)
         self._fitness.prove(of_archive(listing.archive_uri))
         log.info("listed", keys=n_listed, to_do=len(pending), ignored=len(ignored))

@@ -17,7 +17,7 @@ from workers.ending import finish_jobs
 from workers.messages import MODELS_WITH_TOKENS, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 PAGE = 4096
 STEP_SECONDS = 3.0
 LEASE_SECONDS = 60.0
-"""The same as for a page of an archive."""
+"""A page takes well under this time, that of an archive too, with all retries of the store."""
 
 
 def list_recorded(
@@ -112,18 +112,7 @@ def _list(
             page = page_after(session, after)
             is_complete = len(page.ids) < PAGE
             after = page.ids[-1] if page.ids else after
-            to_do = set(page.pending)
-            shards.add(session, listing.job_id, _cut(page.pending, shard_size))
-            listings.add_skipped(session, listing.job_id, [i for i in page.ids if i not in to_do])
-            listings.advance(
-                session,
-                listing.job_id,
-                listing.epoch,
-                cursor=str(after),
-                listed=len(page.ids),
-                skipped=len(page.ids) - len(page.pending),
-                lease_seconds=LEASE_SECONDS,
-            )
+            add_page(session, listing, str(after), page.ids, page.pending, shard_size)
         log.info("listed", job=listing.job_id, recorded=len(page.ids), to_do=len(page.pending))
     with unit_of_work(engine) as session:
         listings.require(session, listing.job_id, listing.epoch)
@@ -131,6 +120,40 @@ def _list(
             listings.forget_named(session, listing.job_id)
         listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
     finish_jobs(engine)
+
+
+def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
+    session: Session,
+    listing: ClaimedListing,
+    cursor: str,
+    listed: Sequence[int],
+    pending: list[int],
+    shard_size: int,
+    keys: int | None = None,
+) -> None:
+    """Add a page to the job of a listing: shards of what is to be done, the other images as skipped, and its cursor.
+
+    Args:
+        session: the transaction of the page, in which the listing was required.
+        listing: whose page it is.
+        cursor: after the page.
+        listed: ids of the images.
+        pending: those of them that are to be done.
+        shard_size: images in a shard.
+        keys: how many keys were listed; None: one for each image.
+    """
+    count, to_do = len(listed) if keys is None else keys, set(pending)
+    shards.add(session, listing.job_id, _cut(pending, shard_size))
+    listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
+    listings.advance(
+        session,
+        listing.job_id,
+        listing.epoch,
+        cursor=cursor,
+        listed=count,
+        skipped=count - len(pending),
+        lease_seconds=LEASE_SECONDS,
+    )
 
 
 def follow(session: Session, job_id: int, shard_size: int) -> bool:
