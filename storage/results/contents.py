@@ -25,6 +25,12 @@ OF_BYTES = ("record", "reading", "localization", "cropping", "look", "feature", 
 _LOOKED_AT = 100
 """Images of the same bytes that are looked at for what they show: there may be a million empty pictures."""
 
+# Bytes that were not decoded this time show what they showed before.
+_SHAPE, _PIXELS = (
+    f"coalesce(excluded.{column}, CASE WHEN content.hash = excluded.hash THEN content.{column} END)"
+    for column in ("shape", "pixels")
+)
+
 # One statement, since each that a batch takes costs a round trip. It sees the table as it was before. What bytes show
 # is the same wherever they are: an image that was not decoded, since its bytes were known, has it from another one.
 _NOTE = f"""
@@ -44,20 +50,15 @@ _NOTE = f"""
         INSERT INTO content (image_id, version, hash, shape, pixels)
         SELECT image_id, version, hash, shape, pixels FROM fresh ORDER BY image_id
         ON CONFLICT (image_id) DO UPDATE SET version = excluded.version, hash = excluded.hash,
-            shape = {{shape}}, pixels = {{pixels}},
-            xid = CASE WHEN content.shape IS DISTINCT FROM {{shape}} THEN excluded.xid ELSE content.xid END
+            shape = {_SHAPE}, pixels = {_PIXELS},
+            xid = CASE WHEN content.shape IS DISTINCT FROM {_SHAPE} THEN excluded.xid ELSE content.xid END
         WHERE (content.version, content.hash, content.shape, content.pixels)
-            IS DISTINCT FROM (excluded.version, excluded.hash, {{shape}}, {{pixels}})
+            IS DISTINCT FROM (excluded.version, excluded.hash, {_SHAPE}, {_PIXELS})
     )
     SELECT image_id, content.version, fresh.version, content.hash, content.hash = fresh.hash, content.pixels
     FROM content JOIN fresh USING (image_id)
     WHERE content.version <> fresh.version OR content.hash <> fresh.hash ORDER BY image_id
-""".format(  # noqa: S608  (constants)
-    **{
-        column: f"coalesce(excluded.{column}, CASE WHEN content.hash = excluded.hash THEN content.{column} END)"
-        for column in ("shape", "pixels")
-    }
-)
+"""  # noqa: S608  (constants)
 
 # What is recorded is still that of the former bytes: the batch writes its records later.
 _KEEP_FORMER = """

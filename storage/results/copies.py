@@ -31,13 +31,24 @@ SHOWN = 12
 
 _ROWS_AT_ONCE = 5_000
 
-_THERE = "NOT EXISTS (SELECT FROM image AS gone WHERE gone.id = content.image_id AND gone.missing_since IS NOT NULL)"
 
-COUNT_OF = f"""(
+def there(table: str) -> str:
+    """Return the condition that the original of a row's image is there."""
+    return f"NOT EXISTS (SELECT FROM image AS gone WHERE gone.id = {table}.image_id AND gone.missing_since IS NOT NULL)"
+
+
+def count_alike(table: str, column: str) -> str:
+    """Return a subquery with ``{image_id}``: how many images have the same in a column, without missing originals."""
+    return f"""(
     SELECT count(*) FROM (
-        SELECT FROM content AS own JOIN content USING (hash) WHERE own.image_id = {{image_id}} AND {_THERE}
+        SELECT FROM {table} AS own JOIN {table} USING ({column}) WHERE own.image_id = {{image_id}} AND {there(table)}
         LIMIT {MOST_COUNTED}
     ) AS same)"""  # noqa: S608  (constants)
+
+
+_THERE = there("content")
+
+COUNT_OF = count_alike("content", "hash")
 """How many images have the bytes of an image, itself included if its original is there."""
 
 _ALL = f"""

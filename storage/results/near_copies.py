@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from storage.database import driver_connection
 from storage.remembered import remembered
-from storage.results.copies import MOST_COUNTED, Copies
+from storage.results.copies import Copies, count_alike, there
 from storage.results.moments import numbers_of
 
 if TYPE_CHECKING:
@@ -38,13 +38,9 @@ _LEAST_REST_SECONDS = 60
 _PLAIN = 0
 """``ram_core.picture_hashes.PLAIN``."""
 
-THERE = "NOT EXISTS (SELECT FROM image AS gone WHERE gone.id = near_copy.image_id AND gone.missing_since IS NOT NULL)"
+THERE = there("near_copy")
 
-COUNT_OF = f"""(
-    SELECT count(*) FROM (
-        SELECT FROM near_copy AS own JOIN near_copy USING (group_id) WHERE own.image_id = {{image_id}} AND {THERE}
-        LIMIT {MOST_COUNTED}
-    ) AS alike)"""  # noqa: S608  (constants)
+COUNT_OF = count_alike("near_copy", "group_id")
 """How many images are in the group of an image, itself included if its original is there."""
 
 _HASHES = f"""
