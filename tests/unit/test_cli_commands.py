@@ -28,7 +28,7 @@ def test_a_command_that_is_typed_loads_its_own_file_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
-        f"ramq.cli.{name}" for name in ("main", "output", "context", "jobs", "following")
+        f"ramq.cli.{name}" for name in ("main", "output", "context", "jobs", "job_options", "following")
     }
 
 
