@@ -11,6 +11,7 @@ from storage.errors import TransientError
 from storage.index.feature_compaction import forget_lost
 from storage.index.manifest import DamagedError
 from storage.objects.base import ObjectChangedError
+from storage.objects.pages import page_version, place_of
 from storage.results.packing import CODE, unpack_vectors
 from workers.messages import teaches_from
 from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from storage.index.feature_files import FeatureFiles
     from storage.objects.base import Fetched, ObjectStore
+    from workers.pipeline.paged_files import PagedFiles
     from workers.pipeline.work import Work
 
 TRIES = 3
@@ -51,10 +53,21 @@ class BytesBudget:
             self._changed.notify_all()
 
 
-def fetch(work: Work, max_bytes: int) -> None:
-    """Fill in ``work.body``. Raises the errors of the store and ``EmptyFileError``."""
-    assert work.lease.store is not None
-    fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
+def fetch(work: Work, max_bytes: int, files: PagedFiles) -> None:
+    """Fill in ``work.body``, of a page of a file from ``files``.
+
+    Raises the errors of the store and ``EmptyFileError``.
+    """
+    store = work.lease.store
+    assert store is not None
+    if (place := place_of(work.image.key, work.version)) is not None:
+        work.file = files.take(
+            store, place, work.image.size_bytes, lambda key, version: _with_tries(store, key, version, max_bytes)
+        )
+        work.body, work.version = work.file.body, page_version(work.file.version, place.number)
+        work.sha256 = work.file.sha256_of(place.number)
+        return
+    fetched = _with_tries(store, work.image.key, work.version, max_bytes)
     if not len(fetched.body):
         raise EmptyFileError("the object has no bytes")
     work.body, work.version = fetched.body, fetched.version
