@@ -21,7 +21,7 @@ from storage.results import archives, contents, file_pages, images
 from workers.recorded import cut, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from storage.ledger.claims import ClaimedShard
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo
-    from workers.pipeline.work import Work
 
 log = structlog.get_logger()
 
@@ -112,23 +111,30 @@ class Registered:
     retried: frozenset[int]
 
 
-def lock(session: Session, works: Sequence[Work], job_id: int) -> Registered | None:
-    """Lock the job and the archive of a batch whose files have pages, before its shard: listings lock in this order.
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The version of a file that was opened, and how many pages it has: one, if it is no picture."""
+
+    version: str
+    pages: int
+
+
+def lock(session: Session, image_ids: Sequence[int], job_id: int) -> Registered | None:
+    """Lock the job and the archive of a batch with these files, before its shard: listings lock in this order.
 
     Return what ``register`` needs; None: no page is registered.
     """
-    ids = [work.image.id for work in works if work.registers_pages]
-    if not ids:
+    if not image_ids:
         return None
     archive_id = session.scalar(text("SELECT archive_id FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
     if archive_id is None:  # the fence says so
         return None
     archives.lock(session, [archive_id])
-    return Registered(archive_id, frozenset(listings.retried(session, job_id, ids)))
+    return Registered(archive_id, frozenset(listings.retried(session, job_id, image_ids)))
 
 
 def register(
-    session: Session, shard: ClaimedShard, place: Registered, works: Sequence[Work], limits: PageLimits
+    session: Session, shard: ClaimedShard, place: Registered, counted: Mapping[int, Counted], limits: PageLimits
 ) -> None:
     """Register the further pages of the files of a batch: as images, in shards of the job, and in its counters.
 
@@ -139,13 +145,12 @@ def register(
         session: the transaction that writes the batch, in which ``lock`` was called.
         shard: of the batch.
         place: as ``lock`` returned it.
-        works: those that were decoded, or whose file is no picture. Others say nothing of pages.
+        counted: the files, by the id of their image. Images that do not exist any more are left out.
         limits: how many pages there may be.
     """
     archive_id = place.archive_id
-    counted = {work.image.id: work for work in works if work.registers_pages}
-    found = file_pages.files(session, {image_id: work.version for image_id, work in counted.items()})
-    pages_of = {image_id: counted[image_id].opening.pages or 1 for image_id in found}
+    found = file_pages.files(session, {image_id: each.version for image_id, each in counted.items()})
+    pages_of = {image_id: counted[image_id].pages for image_id in found}
     last = {info.key: min(pages_of[image_id], limits.most) for image_id, info in found.items()}
     gone = file_pages.mark_gone(session, archive_id, last)
     further = [

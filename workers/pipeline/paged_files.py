@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from storage.objects.base import Fetched, ObjectStore
     from storage.objects.pages import PagePlace
-    from workers.pipeline.fetch import BytesBudget
+    from workers.pipeline.budget import BytesBudget
 
 MOST_BYTES = 2 * 1024 * 1024 * 1024
 """Of the disk: files that are open at the same time, unless a single one is larger."""

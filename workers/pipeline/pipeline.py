@@ -18,9 +18,10 @@ from storage.errors import FatalError
 from storage.ledger import shards
 from workers.file_pages import PageLimits
 from workers.pipeline.batch import Batcher, add_waiting
+from workers.pipeline.budget import BytesBudget
 from workers.pipeline.decoding import Decoding
 from workers.pipeline.feed import works_of
-from workers.pipeline.fetch import BytesBudget, fetch, load_features
+from workers.pipeline.fetch import fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, is_orderly, of_archive, of_model
 from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight

@@ -16,7 +16,7 @@ from storage.results import contents, features, metadata, openings, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
 from workers import file_pages
-from workers.file_pages import PageLimits
+from workers.file_pages import Counted, PageLimits
 from workers.messages import features_kept
 from workers.pipeline.retry import UnstorableResultError, tries_allowed
 from workers.pipeline.work import ImageFailure
@@ -113,9 +113,9 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     if kept and how.files is not None:
         rows = np.stack(list(kept.values()))
         file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
-    judged = [*done, *(work for work in failed if work.failure is not None and work.failure.about_content)]
+    counted = {work.image.id: work for work in (*done, *failed) if work.registers_pages and _says_pages(work)}
     with unit_of_work(engine) as session:
-        place = file_pages.lock(session, judged, shard.job_id)
+        place = file_pages.lock(session, list(counted), shard.job_id)
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
@@ -133,8 +133,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         else:
             _write_recognised(session, done, existing, how, provenance)
             if shard.from_generation_id is None:
-                counted = [work for work in failed if work.opening.pages and work.image.id in existing]
-                opened = [*(work for work in present if work.same is None), *counted]
+                opened = [work for work in present if work.same is None]
+                opened += [work for work in failed if work.opening.pages and work.image.id in existing]
                 openings.write(session, {work.image.id: (work.version, work.opening) for work in opened}, shard.job_id)
         told = [(work, work.facts) for work in present if work.facts is not None]
         rows_of_files = [metadata.MetadataRow(work.image.id, work.version, asdict(facts)) for work, facts in told]
@@ -146,9 +146,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
         if place is not None:
-            file_pages.register(
-                session, shard, place, [each for each in judged if each.image.id in existing], how.pages
-            )
+            pages = {id_: Counted(work.version, work.opening.pages or 1) for id_, work in counted.items()}
+            file_pages.register(session, shard, place, pages, how.pages)
         records.write_failures(session, _failures(failed, existing), provenance)
         n_copied = shard.n_copied + len(copied)
         state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds, copied=n_copied)
@@ -156,6 +155,11 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             state = "failed" if breaker.trip(session, shard.job_id) else state
     lease.outcomes[:], lease.copied = outcomes, copied
     return state
+
+
+def _says_pages(work: Work) -> bool:
+    """Tell whether the outcome of an image says how many pages its file has: not if this could not be found out."""
+    return work.failure is None or work.failure.about_content
 
 
 def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
