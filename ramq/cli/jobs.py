@@ -300,6 +300,7 @@ def _odd(report: JobReport) -> str:
         "cut short": report.truncated,
         "long, in parts": report.tiled,
         "the first of several pages": report.first_pages,
+        "pages beyond RAMQ_PAGES_MOST": report.pages_left_out,
     }
     return _numbers({name: count for name, count in told.items() if count})
 

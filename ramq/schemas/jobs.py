@@ -106,6 +106,9 @@ class ReportOut(FromView):
     truncated: int = Field(default=0, description="done images whose file is cut short: read as far as it goes")
     tiled: int = Field(default=0, description="done images that are long: recognised in parts")
     first_pages: int = Field(default=0, description="done images of a file with several pages: only the first was read")
+    pages_left_out: int = Field(
+        default=0, description="pages of files that have more than `RAMQ_PAGES_MOST`, of a job with `pages`"
+    )
     lines: int
     erased: int
     folder_markers: int

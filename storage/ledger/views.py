@@ -128,6 +128,7 @@ class JobReport:
         truncated: done images whose file is cut short, and was read as far as it goes.
         tiled: done images that are long, and were recognised in parts.
         first_pages: done images of a file with several pages, of which the first was read.
+        pages_left_out: pages of files that have more than become images, if the job makes images of pages.
         lines: number of keys in the report; ``lines + erased + folder_markers == listed + ignored``.
         erased: number of images that were deleted since, with their key.
         folder_markers: number of listed keys that stand for a folder.
@@ -155,6 +156,7 @@ class JobReport:
     truncated: int
     tiled: int
     first_pages: int
+    pages_left_out: int
     lines: int
     erased: int
     folder_markers: int

@@ -31,7 +31,10 @@ IS_PAGE = f"starts_with(image.version, '{VERSION_PREFIX}')"
 FILE_KEY = "left(image.key, -11)"
 """In PostgreSQL: the key of the file of such an image, without ``/page-00000``."""
 
-_NAME = re.compile("/page-[0-9]{5}$")
+PAGE_NAME = re.compile("page-[0-9]{5}")
+"""The last part of the key of a page."""
+
+_NAME = re.compile(f"/{PAGE_NAME.pattern}$")
 _VERSION = re.compile(r"page=([1-9][0-9]{0,4})@(.*)", re.DOTALL)
 _NAME_BYTES = len("/page-00000")
 
@@ -66,6 +69,12 @@ def place_of(key: str, version: str) -> PagePlace | None:
     if found is None or name is None:
         return None
     return PagePlace(key[: name.start()], found[2], int(found[1]))
+
+
+def file_of(key: str, version: str) -> str:
+    """Return the key of the file of an image: its own, unless it is a further page."""
+    place = place_of(key, version)
+    return key if place is None else place.key
 
 
 def further_pages(file: ObjectInfo, pages: int, most: int) -> list[ObjectInfo]:

@@ -5,12 +5,13 @@ The caller holds the lock of the archive: see ``images.upsert_page``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from storage.objects.base import ObjectInfo
-from storage.objects.pages import IS_PAGE
+from storage.objects.pages import IS_PAGE, file_of, number_of, page_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +86,48 @@ def mark_gone(session: Session, archive_id: int, last: Mapping[str, int]) -> int
         {"archive_id": archive_id, "keys": list(last), "last": list(last.values())},
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """Which page of its file an image is.
+
+    Attributes:
+        page: its number, from 1; None: the file has one page, as far as is known.
+        file_key: the key of the file.
+        previous_id: the image of the page before, if there is one.
+        next_id: that of the page behind.
+        images: how many pages of the file are images, as far as they are not missing.
+    """
+
+    page: int | None
+    file_key: str
+    previous_id: int | None = None
+    next_id: int | None = None
+    images: int = 1
+
+
+def view(session: Session, archive_id: int, key: str, version: str, pages: int | None) -> PageView:
+    """Return which page of its file an image is. ``pages`` is how many the file has, as ``openings`` says."""
+    number, file_key = number_of(version), file_of(key, version)
+    if number == 1 and not pages:
+        return PageView(None, file_key)
+    around = {n: page_key(file_key, n) for n in (number - 1, number + 1) if n > 0}
+    rows = session.execute(
+        text("SELECT key, id FROM image WHERE archive_id = :archive_id AND key = ANY(:keys)"),
+        {"archive_id": archive_id, "keys": list(around.values())},
+    )
+    ids = {row.key: row.id for row in rows}
+    there = session.scalar(
+        text(
+            f"""SELECT count(*) FROM image WHERE archive_id = :archive_id AND missing_since IS NULL AND {IS_PAGE}
+                AND key > :key || '/page-' COLLATE "C" AND key < :key || '/page-:' COLLATE "C" """  # noqa: S608
+        ),
+        {"archive_id": archive_id, "key": file_key},
+    )
+    return PageView(
+        number, file_key, ids.get(around.get(number - 1, "")), ids.get(around[number + 1]), 1 + int(there or 0)
+    )
 
 
 def with_pages(session: Session, image_ids: Sequence[int]) -> list[int]:

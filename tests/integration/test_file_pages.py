@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
+from sqlalchemy import select
 
-from tests import scans
+from storage.database import unit_of_work
+from storage.ledger import jobs as ledger_jobs
+from storage.search.views import SearchQuery
+from storage.tables import Archive
+from tests import crop_archive, scans
 from tests.same_picture import Photos, picture
 
 if TYPE_CHECKING:
@@ -100,3 +110,92 @@ def test_pages_keep_their_numbers_when_their_file_moves(photos: Photos) -> None:
     assert photos.missing() == []
     after = photos.ids()
     assert [after[key] for key in pages("old/mail.tif", 2, 3)] == [before[key] for key in pages("letter.tif", 2, 3)]
+
+
+def test_pages_say_which_they_are_and_lead_to_their_neighbours(photos: Photos) -> None:
+    photos.run(pages=True)
+    ids = photos.ids()
+    of_list = [photos.services.images.get(ids[key]) for key in pages("list.pdf", 2, 3, 4)]
+    assert [(one.page, one.pages, one.file_key, one.page_images) for one in of_list] == [
+        (number, 4, "list.pdf", 4) for number in (1, 2, 3, 4)
+    ]
+    numbers = [None, *(one.image_id for one in of_list), None]
+    assert [(one.previous_page, one.next_page) for one in of_list] == list(zip(numbers, numbers[2:], strict=False))
+    alone = photos.services.images.get(ids["a.png"])
+    assert (alone.page, alone.pages, alone.file_key) == (None, None, "a.png")
+
+
+def test_searches_find_the_pages_of_a_file_in_order(photos: Photos) -> None:
+    photos.run(pages=True)
+    search = photos.services.search
+    found = search.page(search.read(SearchQuery(limit=100), "prefix:list.pdf", is_strict=True)).items
+    assert sorted((hit.key, hit.page, hit.pages, hit.file_key) for hit in found) == [
+        (key, number, 4, "list.pdf") for number, key in enumerate(pages("list.pdf", 2, 3, 4), 1)
+    ]
+
+
+def test_thumbnails_show_the_page_and_originals_are_the_file(photos: Photos) -> None:
+    photos.run(pages=True)
+    images, ids = photos.services.images, photos.ids()
+    for name, seeds in (("letter.tif", (10, 11, 12)), ("list.pdf", (20, 21, 22, 23))):
+        for seed, key in zip(seeds, pages(name, *range(2, len(seeds) + 1)), strict=True):
+            shown = Image.open(io.BytesIO(images.thumbnail(ids[key], 64)[0])).convert("RGB").resize((8, 6))
+            drawn = scans.page(seed).resize((8, 6), Image.Resampling.BOX)
+            assert np.abs(np.asarray(shown, np.int16) - np.asarray(drawn, np.int16)).mean() < 25
+            assert images.content(ids[key]) == (photos.root / name).read_bytes()
+
+
+def test_one_page_and_all_pages_of_a_file_can_be_deleted(photos: Photos) -> None:
+    photos.run(pages=True)
+    photos.services.erasures.delete(["list.pdf/page-00003"])
+    assert sorted(photos.ids()) == [key for key in ALL if key != "list.pdf/page-00003"]
+    assert counts(photos.run(pages=True)) == (8, 1, 7, 0)
+    photos.services.erasures.delete(["list.pdf"])
+    photos.services.erasures.delete_below("letter.tif")
+    assert sorted(photos.ids()) == ["a.png"]
+    assert counts(photos.run(pages=True)) == (8, 7, 1, 0)
+    assert sorted(photos.ids()) == ALL
+
+
+def test_a_file_becomes_at_most_so_many_images_and_the_report_counts_the_rest(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos.worker, "_options", replace(photos.worker._options, most_pages=2, shard_size=1))
+    job = photos.run(pages=True)
+    assert counts(job) == (5, 5, 0, 0)
+    assert sorted(photos.ids()) == ["a.png", *pages("letter.tif", 2), *pages("list.pdf", 2)]
+    report = photos.services.jobs.report(job.id)
+    assert (report.pages_left_out, report.first_pages) == (3, 0)
+    assert report.lines == report.listed == 5
+
+
+def test_bad_files_and_bad_pages_fail_with_words(photos: Photos) -> None:
+    (photos.root / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing of a PDF file")
+    job = photos.run(pages=True)
+    assert counts(job) == (9, 8, 0, 1)
+    [failure] = photos.services.jobs.failures(job.id).items
+    assert (failure.key, failure.error_class) == ("broken.pdf", "corrupt")
+    assert counts(photos.run(pages=True)) == (9, 0, 9, 0)
+
+
+def test_copies_of_files_take_over_the_results_of_their_pages(photos: Photos) -> None:
+    photos.run(pages=True)
+    photos.asked  # noqa: B018  (counted from here on)
+    shutil.copy(photos.root / "list.pdf", photos.root / "again.pdf")
+    job = photos.run(pages=True)
+    assert (counts(job), job.copied) == ((12, 4, 8, 0), 3)
+    assert photos.asked == 1  # the first page, whose file had to be opened
+    assert {key for key in photos.ids() if key.startswith("again.pdf")} == set(pages("again.pdf", 2, 3, 4))
+
+
+def test_further_stages_get_the_pages_too(photos: Photos) -> None:
+    job = photos.services.jobs.create(str(photos.root), pages=True)
+    with unit_of_work(photos.services.engine) as session:
+        archive = session.get_one(Archive, session.scalars(select(Archive.id)).one())
+        follower = ledger_jobs.create(
+            session, archive=archive, source=job.source, prefix="", model="metadata", captioner="none",
+            priority="normal", stage="metadata", with_job_id=job.id,
+        )  # fmt: skip
+    ended = crop_archive.work(photos.services, photos.worker, job)
+    assert counts(ended) == (8, 8, 0, 0)
+    assert photos.services.jobs.get(follower).listed in {0, 8}
