@@ -67,5 +67,7 @@ def _pdf_of(objects: Sequence[str], more: str) -> bytes:
         places.append(len(body))
         body += f"{number} 0 obj{content}endobj\n".encode()
     table = "".join(f"{place:010} 00000 n \n" for place in places)
-    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer<</Size {len(objects) + 1}/Root 1 0 R{more}>>"
+    end = (
+        f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer<</Size {len(objects) + 1}/Root 1 0 R{more}>>"
+    )
     return bytes(body) + f"{end}\nstartxref\n{len(body)}\n%%EOF\n".encode()

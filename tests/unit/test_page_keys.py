@@ -35,7 +35,9 @@ def test_what_is_said_of_a_page_is_read_again(key: str, version: str, number: in
     assert file_of(page_key(key, number), page_version(version, number)) == key
 
 
-@pytest.mark.parametrize("version", ["", '"0123456789abcdef"', "1234-1700000000000000000", "512+77@1234-17", "!missing"])
+@pytest.mark.parametrize(
+    "version", ["", '"0123456789abcdef"', "1234-1700000000000000000", "512+77@1234-17", "!missing"]
+)
 def test_versions_of_stores_are_those_of_files(version: str) -> None:
     assert place_of("scan.tif/page-00002", version) is None
     assert number_of(version) == 1
