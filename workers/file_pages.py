@@ -119,12 +119,15 @@ class Counted:
     pages: int
 
 
-def lock(session: Session, image_ids: Sequence[int], job_id: int) -> Registered | None:
+def lock(session: Session, counted: Mapping[int, Counted], job_id: int) -> Registered | None:
     """Lock the job and the archive of a batch with these files, before its shard: listings lock in this order.
 
-    Return what ``register`` needs; None: no page is registered.
+    Return what ``register`` needs; None: no file has or had further pages, as in nearly every batch.
     """
-    if not image_ids:
+    if not counted:
+        return None
+    image_ids = list(counted)
+    if all(each.pages == 1 for each in counted.values()) and not file_pages.had_pages(session, image_ids):
         return None
     archive_id = session.scalar(text("SELECT archive_id FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
     if archive_id is None:  # the fence says so

@@ -68,6 +68,21 @@ def files(session: Session, versions: Mapping[int, str]) -> dict[int, ObjectInfo
     return {row.id: ObjectInfo(row.key, versions[row.id], row.size, row.modified_at) for row in rows}
 
 
+def had_pages(session: Session, image_ids: Sequence[int]) -> bool:
+    """Return whether further pages of any of these files are known."""
+    return bool(
+        session.scalar(
+            text(
+                f"""SELECT EXISTS (SELECT FROM image AS file JOIN image ON image.archive_id = file.archive_id
+                        AND image.key > file.key || '/page-' COLLATE "C"
+                        AND image.key < file.key || '/page-:' COLLATE "C" AND {IS_PAGE}
+                    WHERE file.id = ANY(:ids))"""  # noqa: S608  (constants)
+            ),
+            {"ids": list(image_ids)},
+        )
+    )
+
+
 def mark_gone(session: Session, archive_id: int, last: Mapping[str, int]) -> int:
     """Mark pages as missing that files do not have any more: those behind the ``last`` one, by the key of the file.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from sqlalchemy import select
 
@@ -199,3 +200,28 @@ def test_further_stages_get_the_pages_too(photos: Photos) -> None:
     ended = crop_archive.work(photos.services, photos.worker, job)
     assert counts(ended) == (8, 8, 0, 0)
     assert photos.services.jobs.get(follower).listed in {0, 8}
+
+
+def test_pages_behind_a_bad_first_one_are_read_and_a_retry_counts_none_twice(photos: Photos) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(np.zeros((20, 20, 3), np.float32), photometric="rgb")
+        writer.write(np.full((20, 20, 3), 70, np.uint8), photometric="rgb")
+        writer.write(np.zeros((20, 20, 3), np.float32), photometric="rgb")
+    (photos.root / "odd.tif").write_bytes(buffer.getvalue())
+    job = photos.run(pages=True)
+    assert (counts(job), job.failures_by_class) == ((11, 9, 0, 2), {"unsupported": 2})
+    for error_class in ("unsupported", None):
+        retried = crop_archive.work(photos.services, photos.worker, photos.services.jobs.retry(job.id, error_class))
+        assert (counts(retried), retried.failures_by_class) == ((11, 9, 0, 2), {"unsupported": 2})
+    assert counts(photos.run(pages=True)) == (11, 0, 11, 0)
+
+
+def test_pdfs_that_a_job_without_pages_refused_are_opened_once_more(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos.root / "locked.pdf").write_bytes(scans.encrypted_pdf())
+    assert photos.run().failures_by_class == {"unsupported": 1}
+    asked = photos.run(pages=True)
+    assert (counts(asked), asked.failures_by_class) == ((9, 5, 3, 1), {"unsupported": 1})
+    assert counts(photos.run(pages=True)) == (9, 0, 9, 0)

@@ -113,9 +113,9 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     if kept and how.files is not None:
         rows = np.stack(list(kept.values()))
         file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
-    counted = {work.image.id: work for work in (*done, *failed) if work.registers_pages and _says_pages(work)}
+    pages = _pages_of((*done, *failed))
     with unit_of_work(engine) as session:
-        place = file_pages.lock(session, list(counted), shard.job_id)
+        place = file_pages.lock(session, pages, shard.job_id)
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
@@ -146,7 +146,6 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
         if place is not None:
-            pages = {id_: Counted(work.version, work.opening.pages or 1) for id_, work in counted.items()}
             file_pages.register(session, shard, place, pages, how.pages)
         records.write_failures(session, _failures(failed, existing), provenance)
         n_copied = shard.n_copied + len(copied)
@@ -157,9 +156,16 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     return state
 
 
-def _says_pages(work: Work) -> bool:
-    """Tell whether the outcome of an image says how many pages its file has: not if this could not be found out."""
-    return work.failure is None or work.failure.about_content
+def _pages_of(works: Sequence[Work]) -> dict[int, Counted]:
+    """Return how many pages files have whose further pages become images, by the id of their image.
+
+    Files of which this could not be found out are left out.
+    """
+    return {
+        work.image.id: Counted(work.version, work.opening.pages or 1)
+        for work in works
+        if work.registers_pages and (work.failure is None or work.failure.about_content)
+    }
 
 
 def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:
