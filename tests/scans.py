@@ -71,3 +71,15 @@ def _pdf_of(objects: Sequence[str], more: str) -> bytes:
         f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer<</Size {len(objects) + 1}/Root 1 0 R{more}>>"
     )
     return bytes(body) + f"{end}\nstartxref\n{len(body)}\n%%EOF\n".encode()
+
+
+def told_pdf() -> bytes:
+    """A PDF file that says what it is."""
+    said = "/Title(To Anna)/Author(Ben)/Subject(a letter)/Keywords(post, 1912; Vienna)"
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Count 1/Kids[3 0 R]>>",
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 100 100]>>",
+        f"<<{said}/CreationDate(D:19120304050607+01'00')>>",
+    ]
+    return _pdf_of(objects, "/Info 4 0 R")

@@ -42,7 +42,7 @@ def draw(body: bytes | memoryview, wanted: Wanted, check: Callable[[int, int], N
         UnreadableImageError: the package is missing, the file is encrypted or damaged, it has no such page, or what
             ``check`` raises.
     """
-    with _opened(body) as (pypdfium2, document):
+    with opened(body) as (pypdfium2, document):
         wanted.pages, page = len(document), wanted.page
         wanted.require_page()
         try:
@@ -60,8 +60,12 @@ def draw(body: bytes | memoryview, wanted: Wanted, check: Callable[[int, int], N
 
 
 @contextmanager
-def _opened(body: bytes | memoryview) -> Iterator[tuple[Any, Any]]:
-    """Open a file, without copying it if it is writable."""
+def opened(body: bytes | memoryview) -> Iterator[tuple[Any, Any]]:
+    """Open a file, without copying it if it is writable. Give PDFium and the document.
+
+    Raises:
+        UnreadableImageError: the package is missing, or the file is encrypted or damaged.
+    """
     try:
         import pypdfium2  # noqa: PLC0415  (most processes never meet such a file)
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ram_core import metadata
 from ram_core.errors import UnreadableImageError
 from ram_core.opening import pdf
 from ram_core.opening.pages import may_have_pages
@@ -162,3 +164,16 @@ def test_children_read_pages_from_an_open_file(tmp_path: Any) -> None:
             assert error.value.pages == 2  # type: ignore[attr-defined]
     finally:
         decoders.close()
+
+
+def test_what_a_pdf_says_of_itself_is_read() -> None:
+    decoders = Decoders(1, 10_000_000)
+    try:
+        facts = decoders.read_for_all(scans.told_pdf(), [ThumbnailTransform(64)])[1]
+    finally:
+        decoders.close()
+    assert (facts.title, facts.creator, facts.description) == ("To Anna", "Ben", "a letter")
+    assert facts.keywords == ("post", "1912", "Vienna")
+    assert (facts.taken_at, facts.taken_offset) == (datetime(1912, 3, 4, 5, 6, 7), 60)  # noqa: DTZ001  (local)
+    for body in (scans.encrypted_pdf(), b"%PDF-1.4", scans.empty_pdf([(9, 9)])):
+        assert metadata.read(body) == metadata.FileFacts()
