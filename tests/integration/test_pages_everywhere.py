@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.testclient import TestClient
 
-from ramq.services.job_wishes import JobWishes
 from ramq.services.sidecars import SidecarPlace, write_sidecars
 from ramq.web.app import create_app
 from storage.database import unit_of_work
@@ -178,10 +177,14 @@ def test_jobs_of_events_have_pages(photos: Photos) -> None:
 
 
 def test_a_watch_keeps_that_its_jobs_want_pages(photos: Photos) -> None:
-    added = photos.services.watches.add(str(photos.root), JobWishes(pages=True), events="none")
-    assert added.watch.pages
+    web = TestClient(create_app(photos.services), base_url="http://localhost")
+    web.post("/archives/watches", data={"source": str(photos.root), "pages": "all"})
+    [watch] = photos.services.watches.list()
+    assert watch.pages
+    assert "each page of a file" in web.get("/archives").text
     Schedule(photos.services.engine).step()
     [job] = photos.services.jobs.list().items
+    assert "each page of a TIFF or PDF file is an image" in web.get(f"/jobs/{job.id}").text
     crop_archive.work(photos.services, photos.worker, job)
     assert sorted(photos.ids()) == ["a.png", *LETTER]
 
