@@ -28,13 +28,15 @@ class UnreadableImageError(ImageError):
     """Bytes cannot be decoded as an image.
 
     Args:
-        reason: ``not_an_image``, ``unsupported``, ``truncated``, ``corrupt`` or ``too_large``.
+        reason: ``not_an_image``, ``unsupported``, ``truncated``, ``corrupt``, ``too_large`` or ``no_page``.
         message: what is wrong.
+        pages: how many pages the file has, as far as that is known.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, pages: int = 1) -> None:
         super().__init__(message)
         self.reason = reason
+        self.pages = pages
 
 
 class DeviceError(ModelError):

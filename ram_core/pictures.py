@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ram_core.errors import ImageError, UnreadableImageError
-from ram_core.opening import code_points, colours, cut, depth, formats, frames, modern, raw
+from ram_core.opening import code_points, colours, cut, depth, formats, frames, modern, pages, pdf, raw
 from ram_core.tiling import TilingTransform
 from ram_core.transforms import SIDEWAYS, SquashTransform
 
@@ -62,7 +62,7 @@ class Decoded(NamedTuple):
     """Pixels for the model, and the displayed size of the image (after EXIF orientation).
 
     ``share`` is that of the rows which were read of a file that is cut short; None: it is whole. ``pages`` is how many
-    pages the file has, of which this is the first.
+    pages the file has, of which this is one.
     """
 
     pixels: NDArray[np.uint8]  # (S, S, 3), or the shape that the preprocessing returns
@@ -110,18 +110,20 @@ def decode_for_all(
     max_pixels: int = MAX_PIXELS,
     *,
     reads_truncated: bool = False,
+    page: int = 1,
 ) -> list[Decoded]:
     """Decode one image and prepare it in several ways, each with the same result as alone.
 
     It is decoded once, except that a JPEG is decoded at each of the scales that they allow: pixels from a larger scale
     would be other pixels, and tags near their threshold would depend on which stages a job has. With
-    ``reads_truncated`` a file that is cut short is read as far as it goes (``ram_core.opening.cut``).
+    ``reads_truncated`` a file that is cut short is read as far as it goes (``ram_core.opening.cut``). ``page`` is the
+    number of the page, from 1, of a file that has pages. A writable ``body`` may be changed: see ``opening.pages``.
 
     Raises:
         UnreadableImageError: the bytes are no image that is decoded here.
         MemoryError: not enough memory.
     """
-    kept = Kept()
+    kept = Kept(page)
     try:
         return [
             open_picture(
@@ -129,10 +131,11 @@ def decode_for_all(
             ).prepare(preprocessing)
             for preprocessing in preparations
         ]
-    except UnreadableImageError:
+    except UnreadableImageError as error:
+        error.pages = kept.pages
         raise
     except ImageError as error:
-        raise UnreadableImageError("corrupt", str(error)) from error
+        raise UnreadableImageError("corrupt", str(error), kept.pages) from error
 
 
 def open_picture(
@@ -150,14 +153,14 @@ def open_picture(
         at_least: minimum length of the shorter side in pixels; a JPEG may be decoded at a reduced scale down to this.
         max_pixels: images with more pixels are rejected, except JPEGs of up to ``_JPEG_FACTOR`` times as many that are
             decoded at a reduced scale within the limit.
-        kept: what was opened of the same image before; nothing is loaded twice.
+        kept: which page is wanted, and what was opened of the same image before; nothing is loaded twice.
         reads_truncated: whether a file that is cut short is read as far as it goes.
     """
     load_plugins()
     kept = kept or Kept()
     try:
         # `guard_pillow` sets Pillow's own limit. The header is checked here in any case.
-        inner = kept.inner = kept.inner or _inner(body, partial(_refuse_large, max_pixels))
+        inner = kept.inner = kept.inner or _inner(body, partial(_refuse_large, max_pixels), kept)
         image = inner.image or _by_pillow(inner.body)
         width, height = image.size
         if image.format in {"JPEG", "MPO"} and min(width, height) >= at_least:
@@ -171,6 +174,7 @@ def open_picture(
         if decoded_size in kept.by_size:
             return kept.by_size[decoded_size]
         opened = _loaded(image, inner, width, height, reads_truncated=reads_truncated)
+        opened.pages = kept.pages
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,19 +205,28 @@ class Inner(NamedTuple):
 
 
 @dataclass(slots=True)
-class Kept:
+class Kept(pages.Wanted):
     """What was opened of one image: what its file holds, and the loaded images by their size as decoded."""
 
     inner: Inner | None = None
     by_size: dict[tuple[int, int], Opened] = field(default_factory=dict)
 
 
-def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner:
-    """Return what a file holds. ``check`` is called with its width and height, if telling this decodes it."""
+def _inner(body: bytes | memoryview, check: Callable[[int, int], None], kept: Kept) -> Inner:
+    """Return what a file holds. ``check`` is called with its width and height, if telling this decodes it.
+
+    ``kept`` says which page is wanted, and is told how many there are.
+    """
     head = bytes(body[: formats.HEAD_BYTES])
-    if head.startswith(_JPEG):
-        return Inner(body)
-    if name := raw.format_of(body):
+    if formats.is_pdf(head):
+        return Inner(body, pdf.draw(body, kept, check), _UPRIGHT)
+    name = raw.format_of(body)
+    if formats.is_tiff(head) and not name:
+        shown = pages.at_page(body, kept)
+        formats.require_readable_tiff(shown)
+        return Inner(shown)
+    kept.require_page()
+    if name:
         preview = raw.preview(body, name)
         return Inner(preview.body, orientation=preview.orientation)
     if formats.is_heif(head):
@@ -221,14 +234,11 @@ def _inner(body: bytes | memoryview, check: Callable[[int, int], None]) -> Inner
     if formats.is_jpeg_xl(head):
         found = modern.open_jpeg_xl(body, check)
         return Inner(found) if isinstance(found, bytes) else Inner(body, found, _UPRIGHT)
-    if formats.is_tiff(head):
-        formats.require_readable_tiff(body)
     return Inner(body)
 
 
 def _loaded(image: Image.Image, inner: Inner, width: int, height: int, *, reads_truncated: bool) -> Opened:
     """Load an image of this size, and make it what is shown."""
-    pages = _pages(image)
     is_deep, has_own = depth.is_deep(image), inner.orientation is None
     if inner.image is None and not has_own:
         has_own = _orientation(image) is not None  # before it is loaded: Pillow turns TIFF when it does
@@ -240,7 +250,7 @@ def _loaded(image: Image.Image, inner: Inner, width: int, height: int, *, reads_
     declared = code_points.of_file(inner.body, image.format)
     image, convert = colours.as_shown(depth.with_white_as_light(shown), declared)
     size = (height, width) if turn in SIDEWAYS else (width, height)
-    return Opened(image, *size, turn, convert, share, pages)
+    return Opened(image, *size, turn, convert, share)
 
 
 def _load(image: Image.Image, *, reads_truncated: bool) -> float | None:
@@ -258,18 +268,6 @@ def _load(image: Image.Image, *, reads_truncated: bool) -> float | None:
             ) from error
         return share
     return None
-
-
-def _pages(image: Image.Image) -> int:
-    """Return how many pages a document has, of which the first is read. Other pictures have one."""
-    if image.format != "TIFF":
-        return 1
-    try:
-        return int(getattr(image, "n_frames", 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001  (a damaged directory behind the first one is no reason to refuse that)
-        return 1
 
 
 def _by_pillow(body: bytes | memoryview) -> Image.Image:

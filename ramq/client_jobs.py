@@ -33,6 +33,7 @@ def job_body(  # noqa: PLR0913, PLR0917  (what a job may be asked for)
     include: Sequence[str],
     exclude: Sequence[str],
     defaults: bool,  # noqa: FBT001
+    pages: bool,  # noqa: FBT001
 ) -> dict[str, object]:
     """Return what a request for jobs sends: what is not as the server does by itself."""
     wanted = {
@@ -44,6 +45,7 @@ def job_body(  # noqa: PLR0913, PLR0917  (what a job may be asked for)
         "include": list(include) or None,
         "exclude": list(exclude) or None,
         "defaults": None if defaults else False,
+        "pages": pages or None,
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
@@ -72,6 +74,7 @@ class JobCalls:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         defaults: bool = True,
+        pages: bool = False,
     ) -> JobOut:
         """Start a job over ``s3://bucket/prefix``, a folder of the server, or a manifest.
 
@@ -84,8 +87,9 @@ class JobCalls:
             include: patterns as in .gitignore: only keys that match one are listed. Empty: all.
             exclude: patterns of keys that are left out.
             defaults: whether known junk, sidecars and films are left out.
+            pages: whether each page of a TIFF or PDF file is an image of its own.
         """
-        body = job_body(source, model, caption, priority, stages, include, exclude, defaults)
+        body = job_body(source, model, caption, priority, stages, include, exclude, defaults, pages)
         return self._ask(JobOut, "POST", "/v1/jobs", json=body, headers={ONCE: str(uuid4())})
 
     def start_stage(

@@ -42,6 +42,7 @@ class WatchCalls:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         defaults: bool = True,
+        pages: bool = False,
     ) -> AddedWatchOut:
         """Watch an archive: list it now, then every so often, and look where events say that something changed.
 
@@ -57,8 +58,9 @@ class WatchCalls:
             include: patterns as in .gitignore: only keys that match one are listed. Empty: all.
             exclude: patterns of keys that are left out.
             defaults: whether known junk, sidecars and films are left out.
+            pages: whether each page of a TIFF or PDF file is an image of its own.
         """
-        body = job_body(source, model, caption, priority, stages, include, exclude, defaults)
+        body = job_body(source, model, caption, priority, stages, include, exclude, defaults, pages)
         body |= {"every": every, "events": events, "settle_seconds": settle_seconds}
         return self._ask(AddedWatchOut, "POST", "/v1/watches", json=body)
 

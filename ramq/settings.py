@@ -122,6 +122,7 @@ class Settings(BaseModel):
     )
     max_object_bytes: int = Field(200_000_000, ge=1, description="larger objects are not fetched")
     max_pixels: int = Field(178_956_970, ge=1, description="images with more pixels are not decoded")
+    pages_most: int = Field(1_000, ge=1, le=99_999, description="pages of one file that become images with `--pages`")
     near_distance: int = Field(MOST_DISTANCE, ge=0, le=MOST_DISTANCE, description="near copies: bits that may differ")
     near_cosine: float = Field(0.75, ge=-1, le=1, description="near copies: the least cosine of the vectors")
     truncated: Literal["refuse", "read"] = Field("refuse", description="what to do with pictures that are cut short")

@@ -87,6 +87,8 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                     max_pixels=settings.max_pixels,
                     keep_place=settings.keep_place,
                     reads_truncated=settings.truncated == "read",
+                    most_pages=settings.pages_most,
+                    shard_size=settings.shard_size,
                 ),
                 builder=make_builder(settings, engine),
                 broker=broker_client(broker_url),

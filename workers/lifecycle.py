@@ -32,6 +32,7 @@ from storage.index.near_search import search_if_due
 from storage.ledger import claims, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
+from storage.objects.pages import PageStore
 from storage.objects.source import open_store, parse_source
 from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
@@ -130,7 +131,8 @@ class Worker:
         self._webhook = webhook
         self._near = near
         beside = Sidecars(engine, self._decoders, options.keep_place)
-        self._planner = Planner(engine, models, fitness=self.fitness, shard_size=shard_size, s3=s3, sidecars=beside)
+        sizes = {"shard_size": shard_size, "most_pages": options.most_pages}
+        self._planner = Planner(engine, models, fitness=self.fitness, s3=s3, sidecars=beside, **sizes)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._watching = Watching(engine, self.id, archive_allow)
         self._stopping = threading.Event()
@@ -289,7 +291,7 @@ class Worker:
         opened_at, store = self._stores.get(archive_uri, (0.0, None))
         is_old = time.monotonic() - opened_at > STORE_SECONDS
         if store is None or is_old or self.fitness.doubts(of_archive(archive_uri)):
-            store = open_store(parse_source(archive_uri), self._s3)
+            store = PageStore(open_store(parse_source(archive_uri), self._s3))
             self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
         return store
 

@@ -20,8 +20,9 @@ from storage.ledger import listings, named_keys
 from storage.objects.base import MISSING_VERSION, is_below, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.source import open_store, parse_source
-from storage.results import contents, images
+from storage.results import contents, file_pages, images
 from workers.ending import finish_jobs
+from workers.file_pages import upsert_page
 from workers.recorded import add_page, follow
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, ObjectStore, S3Options
+    from workers.file_pages import PageLimits
     from workers.sidecars import Sidecars
 
 log = structlog.get_logger()
@@ -50,13 +52,13 @@ class NamedKeys:
     Attributes:
         engine: the database.
         s3: how to reach buckets.
-        shard_size: images per shard.
+        limits: images per shard, and pages per file.
         sidecars: reads those beside images; None: they are not read.
     """
 
     engine: Engine
     s3: S3Options
-    shard_size: int
+    limits: PageLimits
     sidecars: Sidecars | None
 
     def look(self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]) -> None:
@@ -80,13 +82,13 @@ class NamedKeys:
                 seen = _look(listing, self.s3, keys)
                 if self.sidecars is not None:
                     self.sidecars.read_named(listing, partial(_opened, listing, self.s3), seen)
-                _record(self.engine, listing, generation_id, self.shard_size, after, seen)
+                _record(self.engine, listing, generation_id, self.limits, after, seen)
         with unit_of_work(self.engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
             if is_complete:
                 named_keys.forget(session, listing.job_id)
             listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
-            follow(session, listing.job_id, self.shard_size)
+            follow(session, listing.job_id, self.limits.shard_size)
         finish_jobs(self.engine)
 
 
@@ -119,7 +121,7 @@ def _record(
     engine: Engine,
     listing: ClaimedListing,
     generation_id: int,
-    shard_size: int,
+    limits: PageLimits,
     cursor: str,
     seen: Sequence[ObjectInfo],
 ) -> None:
@@ -128,14 +130,12 @@ def _record(
     ignored, kept = [info for info in there if info.ignored], [info for info in there if not info.ignored]
     with unit_of_work(engine) as session:
         listings.require(session, listing.job_id, listing.epoch)
-        images.upsert_page(session, listing.archive_id, kept)
+        pending, _ = upsert_page(session, listing, generation_id, kept, limits)
         missing = named_keys.mark_missing(session, listing.archive_id, gone)
-        pending = images.pending_of_page(
-            session, listing.archive_id, generation_id, listing.captioner, listing.features
-        )
+        missing += file_pages.mark_gone(session, listing.archive_id, dict.fromkeys(gone, 1))
         listed = images.ids_of_page(session, listing.archive_id)
         contents.note_recorded(session, listed)
         ignored_keys.add(session, listing.job_id, ignored)
-        add_page(session, listing, cursor, listed, pending, shard_size)
-        follow(session, listing.job_id, shard_size)
+        add_page(session, listing, cursor, listed, pending, limits.shard_size)
+        follow(session, listing.job_id, limits.shard_size)
     log.info("looked", keys=len(seen), to_do=len(pending), missing=missing, ignored=len(ignored))

@@ -18,6 +18,7 @@ from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings
 from storage.ledger import ignored as ignored_keys
+from storage.ledger.views import PAGES
 from storage.ledger.waiting import Able
 from storage.objects.base import TOO_LONG_VERSION, marked
 from storage.objects.ignoring import Ignoring
@@ -27,6 +28,7 @@ from storage.objects.written_keys import as_written
 from storage.results import contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
+from workers.file_pages import PageLimits, parted, upsert_page
 from workers.named_keys import NamedKeys
 from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
@@ -72,9 +74,10 @@ class Planner:
         shard_size: images per shard.
         s3: how to reach buckets.
         sidecars: reads those beside images; None: they are not read.
+        most_pages: images that one file may become.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (built in one place, by keyword)
         self,
         engine: Engine,
         models: ModelHolder,
@@ -83,14 +86,16 @@ class Planner:
         shard_size: int,
         s3: S3Options,
         sidecars: Sidecars | None = None,
+        most_pages: int = 1_000,
     ) -> None:
         self._sidecars = sidecars
         self._engine = engine
         self._models = models
         self._fitness = fitness
         self._shard_size = shard_size
+        self._limits = PageLimits(most_pages, shard_size)
         self._s3 = s3
-        self._named_keys = NamedKeys(engine, s3, shard_size, sidecars)
+        self._named_keys = NamedKeys(engine, s3, self._limits, sidecars)
         # The last source, where its step ended. Otherwise every step would read a manifest from its beginning.
         self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
 
@@ -326,7 +331,8 @@ class Planner:
             known = partial(self._existing, listing.archive_id)
             return ((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
         found = store.pages(listing.prefix, listing.cursor, ignoring)
-        return ((_end_of(page[-1]) if page else "", page) for page in found)
+        ended = ((_end_of(page[-1]) if page else "", page) for page in found)
+        return parted(self._engine, listing.archive_id, self._limits, ended) if listing.options.get(PAGES) else ended
 
     def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
         with unit_of_work(self._engine) as session:
@@ -353,11 +359,8 @@ class Planner:
         pictures = self._look_again(listing, generation_id, [info for info in kept if not info.is_marker])
         with unit_of_work(self._engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
-            images.upsert_page(session, listing.archive_id, pictures)
-            pending = images.pending_of_page(
-                session, listing.archive_id, generation_id, listing.captioner, listing.features
-            )
-            listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept)
+            pending, n_pages = upsert_page(session, listing, generation_id, pictures, self._limits)
+            listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept) + n_pages
             if listing.manifest_version is None:
                 listings.mark_missing(
                     session, listing.archive_id, listing.prefix, after, cursor, ignored, job_id=listing.job_id

@@ -143,7 +143,7 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
         keys: how many keys were listed; None: one for each image.
     """
     count, to_do = len(listed) if keys is None else keys, set(pending)
-    shards.add(session, listing.job_id, _cut(pending, shard_size))
+    shards.add(session, listing.job_id, cut(pending, shard_size))
     listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
     listings.advance(
         session,
@@ -180,12 +180,13 @@ def _take(session: Session, follower: Follower, seen: followers.Seen, shard_size
             loose += wanted
         elif wanted:
             new.append((shard_id, wanted))
-    new += [(None, cut) for cut in _cut(loose, shard_size)]
+    new += [(None, part) for part in cut(loose, shard_size)]
     shards.add(session, follower.job_id, [part for _, part in new], [shard_id for shard_id, _ in new])
     skipped = [image_id for image_id in ids if image_id not in to_do]
     listings.add_skipped(session, follower.job_id, skipped)
     followers.advance(session, follower, seen, listed=len(ids), skipped=len(skipped))
 
 
-def _cut(image_ids: list[int], size: int) -> list[list[int]]:
+def cut(image_ids: list[int], size: int) -> list[list[int]]:
+    """Divide images into shards of a size."""
     return [image_ids[start : start + size] for start in range(0, len(image_ids), size)]

@@ -6,6 +6,7 @@
 ``blocks``    where a file keeps EXIF, IPTC and XMP
 ``exif``      tags of a TIFF structure
 ``iptc``      data sets of IPTC-IIM
+``pdf_information`` of PDF files
 ``xmp``       properties of an XMP packet
 ``values``    text, numbers, dates and places as files write them
 ``no_pixels`` for pictures of which nothing else is asked
@@ -14,11 +15,12 @@
 
 from __future__ import annotations
 
-from ram_core.metadata import xmp
+from ram_core.metadata import pdf_information, xmp
 from ram_core.metadata.blocks import blocks_of, is_xmp
 from ram_core.metadata.chosen import chosen
 from ram_core.metadata.facts import FileFacts
 from ram_core.metadata.no_pixels import NoPixels
+from ram_core.opening.formats import HEAD_BYTES, is_pdf
 
 __all__ = ["FileFacts", "NoPixels", "is_sidecar", "read"]
 
@@ -35,6 +37,8 @@ def read(body: bytes | memoryview) -> FileFacts:
     Only headers are read, no pixels. Blocks and values above their bounds are left out.
     """
     try:
+        if is_pdf(bytes(body[:HEAD_BYTES])):
+            return pdf_information.facts(memoryview(body))
         return chosen(blocks_of(memoryview(body)))
     # Damaged files can trip any of the parsers, or ask for all memory, and the picture's pixels may be fine.
     except Exception:  # noqa: BLE001

@@ -10,7 +10,7 @@ from ram_core.opening import jpeg, tiff
 PILLOW = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """Formats that Pillow opens. Its other formats run programs, contain scripts or had dangerous decoder bugs."""
 
-SUPPORTED = f"{', '.join(PILLOW)}, HEIC, JPEG XL, and camera raw by its embedded picture"
+SUPPORTED = f"{', '.join(PILLOW)}, HEIC, JPEG XL, PDF, and camera raw by its embedded picture"
 """What messages say of it."""
 
 HEAD_BYTES = 1024
@@ -23,6 +23,7 @@ _MOST_BRANDS = 64
 
 _JPEG_XL = re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL ")
 _TIFF = re.compile(rb"II[*+]\x00|MM\x00[*+]")
+_PDF = re.compile(rb"(?:\xef\xbb\xbf)?[\x00\s]{0,64}%PDF-")
 _FILM = "a film"
 
 # File types that are often stored next to images. They are recognised only to give a clear reason.
@@ -37,7 +38,6 @@ _KNOWN = (
     (re.compile(rb"FLV\x01"), _FILM),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 file"),
     (re.compile(rb"8BP[SB]"), "a Photoshop file"),
-    (re.compile(rb"%PDF"), "a PDF file"),
     (re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"), "a PostScript file"),
     (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg", re.DOTALL), "an SVG file"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon"),
@@ -80,6 +80,11 @@ def is_jpeg_xl(head: bytes) -> bool:
 def is_tiff(head: bytes) -> bool:
     """Tell whether a file is TIFF, or camera raw that is built like it."""
     return bool(_TIFF.match(head))
+
+
+def is_pdf(head: bytes) -> bool:
+    """Tell whether a file is PDF."""
+    return bool(_PDF.match(head))
 
 
 def _brands(head: bytes) -> set[bytes]:

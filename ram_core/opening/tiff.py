@@ -10,12 +10,13 @@ from PIL.TiffImagePlugin import COMPRESSION_INFO, MAX_SAMPLESPERPIXEL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 MAKE, STRIP_OFFSETS, ORIENTATION, CHANNELS, PLANES = 271, 273, 274, 277, 284
 TILE_OFFSETS, SUB_DIRECTORIES, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING = 324, 330, 339, 347, 530
 DNG_VERSION = 50706
 
 MOST_DIRECTORIES = 32
+MOST_IN_CHAIN = 100_000
 _MOST_ENTRIES = 4_096
 _MOST_VALUES = 1 << 16
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -100,6 +101,30 @@ class Tiff:
             directory, following = found
             yield directory
             waiting = [*directory.values.get(SUB_DIRECTORIES, ())[:MOST_DIRECTORIES], following, *waiting]
+
+    def chain(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the directories of pictures one after the other, without those below them, at most ``MOST_IN_CHAIN``.
+
+        Each as its offset and what its tags ``SUBFILE`` and ``OLD_SUBFILE`` say; 0: nothing.
+        """
+        start, code = self.first_at
+        head, size, entry = ("Q", 8, "HHQ8s") if self._is_big else ("H", 2, "HHI4s")
+        layout = struct.Struct(self._order + entry)
+        at, seen = self._number(start, code), set[int]()
+        while at >= start and at not in seen and len(seen) < MOST_IN_CHAIN:
+            seen.add(at)
+            count, begin = self._number(at, self._order + head), at + size
+            end = begin + count * layout.size
+            if not 0 < count <= _MOST_ENTRIES or end > len(self._body):
+                return
+            kinds, tags = {SUBFILE: 0, OLD_SUBFILE: 0}, set()
+            for tag, kind, _, inside in layout.iter_unpack(self._body[begin:end]):
+                tags.add(tag)
+                if tag in kinds and kind in _CODES:
+                    kinds[tag] = int(struct.unpack_from(self._order + _CODES[kind], inside)[0])
+            if WIDTH in tags and HEIGHT in tags:
+                yield at, kinds[SUBFILE], kinds[OLD_SUBFILE]
+            at = self._number(end, code)
 
     def _number(self, at: int, code: str) -> int:
         try:

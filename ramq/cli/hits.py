@@ -113,7 +113,11 @@ def opening_lines(view: ImageView) -> Iterator[str]:
     if view.tiles:
         yield f"a long picture: recognised in {view.tiles} parts"
     if view.pages:
-        yield f"page 1 of {view.pages:,}; the others are not read"
+        others = "the others are not read" if view.page_images == 1 else f"{view.page_images:,} of them are images"
+        yield f"page {view.page:,} of {view.pages:,}; {others}"
+    if view.previous_page or view.next_page:
+        ids = [f"{side} {one}" for side, one in (("before", view.previous_page), ("next", view.next_page)) if one]
+        yield f"images of the neighbouring pages: {', '.join(ids)}"
 
 
 def _duplicates_of(hit: Hit) -> str:

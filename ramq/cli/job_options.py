@@ -23,6 +23,8 @@ Exclude = Annotated[
 ]
 Defaults = Annotated[bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")]
 
+Pages = Annotated[bool, typer.Option("--pages", help="Each page of a TIFF or PDF file is an image of its own.")]
+
 
 def stages_named(option: str | None) -> list[str]:
     """Return the stages in ``--stages``. Raises ``UsageError`` if it names none."""

@@ -17,6 +17,7 @@ from ramq.cli.job_options import (
     Include,
     ModelOf,
     OwnTags,
+    Pages,
     Priority,
     Stages,
     stages_named,
@@ -64,6 +65,7 @@ def enqueue(
     include: Include = None,
     exclude: Exclude = None,
     defaults: Defaults = True,
+    pages: Pages = False,
     list_defaults: Annotated[  # noqa: ARG001  (its callback prints and ends)
         bool, typer.Option("--list-defaults", help="Print this list.", is_eager=True, callback=_tell_defaults)
     ] = False,
@@ -90,6 +92,7 @@ def enqueue(
             vocabulary=vocabulary,
             stages=further,
             selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
+            pages=pages,
             by=ramq.author,
         )
         if vocabulary is None and created.vocabulary is not None:
@@ -297,6 +300,7 @@ def _odd(report: JobReport) -> str:
         "cut short": report.truncated,
         "long, in parts": report.tiled,
         "the first of several pages": report.first_pages,
+        "pages beyond RAMQ_PAGES_MOST": report.pages_left_out,
     }
     return _numbers({name: count for name, count in told.items() if count})
 

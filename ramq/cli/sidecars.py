@@ -17,6 +17,7 @@ from storage.search.views import SearchQuery  # noqa: TC001  (the decorator read
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
+    from ramq.services.sidecars import Written
     from storage.search.views import Hit
 
 
@@ -101,10 +102,20 @@ def sidecars(
     typer.echo(
         f"{plural(found.written, 'sidecar')} written, {found.unchanged:,} up to date, {found.left_out:,} left out"
     )
+    _tell(found)
+    if found.left_out:
+        raise typer.Exit(1)
+
+
+def _tell(found: Written) -> None:
+    """Say what was left out for reasons that are no failures."""
+    if found.further_pages:
+        err().print(
+            f"{plural(found.further_pages, 'page')} left out: a sidecar is beside a file, and speaks of its first page",
+            style="dim",
+        )
     if found.without_regions:
         err().print(
             f"{plural(found.without_regions, 'sidecar')} without regions: places are known in JPEG, PNG, TIFF and WebP",
             soft_wrap=True,
         )
-    if found.left_out:
-        raise typer.Exit(1)

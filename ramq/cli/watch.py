@@ -14,6 +14,7 @@ from ramq.cli.job_options import (
     Include,
     ModelOf,
     OwnTags,
+    Pages,
     Priority,
     Stages,
     stages_named,
@@ -59,6 +60,7 @@ def add(
     include: Include = None,
     exclude: Exclude = None,
     defaults: Defaults = True,
+    pages: Pages = False,
     as_json: Json = False,
 ) -> None:
     """Watch a folder or bucket. It is listed now and then every so often; events make new pictures searchable at once.
@@ -75,7 +77,7 @@ def add(
     with services() as ramq:
         added = ramq.watches.add(
             source,
-            JobWishes(model, caption, priority, vocabulary, further, selection),
+            JobWishes(model, caption, priority, vocabulary, further, selection, pages),
             every=every,
             events=events,
             settle_seconds=settle,

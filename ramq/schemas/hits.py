@@ -125,6 +125,9 @@ class HitOut(FromView):
         "found; 1: it is in none. `q=nearly:` with its id finds them",
     )
     truncated: bool = Field(default=False, description="whether the file is cut short, and was read as far as it goes")
+    page: int | None = Field(default=None, description="number of the page of the file, from 1; null: it has one")
+    pages: int | None = Field(default=None, description="pages of the file; null: it has one")
+    file_key: str = Field(default="", description="key of the file: that of the image, except of further pages")
     why: WhyOut | None = None
     read: list[ReadMatchOut] = Field(default=[], description="the lines of text in the image that match, at most five")
     keywords: list[str] = Field(default=[], description="words that people gave the image; they are no tags")

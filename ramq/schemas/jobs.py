@@ -32,7 +32,10 @@ class JobOut(FromView):
     with_job: int | None = Field(description="the job whose listing it follows; null if it lists by itself")
     followers: list[int] = Field(description="the jobs of further stages that were requested together with it")
     query: str | None = Field(description="the search whose hits it works on; null: all images of its source")
-    options: dict[str, Any] = Field(description="what a further stage was asked for, such as the tags to look for")
+    options: dict[str, Any] = Field(
+        description="what a further stage was asked for, such as the tags to look for; `pages` of recognition: each "
+        "page of a file is an image of its own"
+    )
     model: str
     captioner: str
     features: str = Field(
@@ -103,6 +106,9 @@ class ReportOut(FromView):
     truncated: int = Field(default=0, description="done images whose file is cut short: read as far as it goes")
     tiled: int = Field(default=0, description="done images that are long: recognised in parts")
     first_pages: int = Field(default=0, description="done images of a file with several pages: only the first was read")
+    pages_left_out: int = Field(
+        default=0, description="pages of files that have more than `RAMQ_PAGES_MOST`, of a job with `pages`"
+    )
     lines: int
     erased: int
     folder_markers: int
@@ -159,6 +165,7 @@ class NewJob(BaseModel):
         [], max_length=MAX_PATTERNS, description="patterns of keys that are left out", examples=[["*.gif"]]
     )
     defaults: bool = Field(True, description="leave out known junk, sidecars and films; of no effect for a manifest")
+    pages: bool = Field(False, description="each page of a TIFF or PDF file is an image of its own")
 
     @property
     def selection(self) -> Selection:

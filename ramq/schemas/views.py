@@ -176,7 +176,12 @@ class ImageOut(FromView):
         default=None, description="share of the rows that could be read, of a file that is cut short; null: it is whole"
     )
     tiles: int | None = Field(default=None, description="parts in which a long picture was recognised; null: one")
-    pages: int | None = Field(default=None, description="pages of the file, of which the first was read; null: one")
+    pages: int | None = Field(default=None, description="pages of the file, of which this is one; null: it has one")
+    page: int | None = Field(default=None, description="number of the page, from 1; null: the file has one")
+    file_key: str = Field(description="key of the file: that of the image, except of further pages")
+    previous_page: int | None = Field(default=None, description="id of the image of the page before; null: none")
+    next_page: int | None = Field(default=None, description="id of the image of the page behind; null: none")
+    page_images: int = Field(default=1, description="how many pages of the file are images")
 
 
 class UnfitnessOut(FromView):

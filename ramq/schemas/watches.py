@@ -37,6 +37,7 @@ class WatchOut(FromView):
     include: list[str]
     exclude: list[str]
     defaults: bool
+    pages: bool = Field(description="whether each page of a TIFF or PDF file is an image of its own")
     listing_job: int | None = Field(description="the last job that listed everything")
     is_listing: bool = Field(description="whether that job has not ended")
     listed_at: datetime | None = Field(description="when everything was last listed and worked off")

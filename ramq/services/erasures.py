@@ -12,7 +12,7 @@ from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import ignored
-from storage.results import archives, erasures, lookup
+from storage.results import archives, erasures, file_pages, lookup
 from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
 from storage.results.images import keys_by_archive
 from storage.results.index_rows import indexed
@@ -48,6 +48,8 @@ class ErasureClient:
     ) -> DeletionReport:
         """Erase images and everything derived from them. The originals are never touched.
 
+        With the image of a file, which is its first page, go all of its pages.
+
         Args:
             images: ids, keys or URIs.
             archive: the archive of the keys. None: any.
@@ -62,7 +64,7 @@ class ErasureClient:
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             archive_id = archives.resolve(session, archive)[0] if archive is not None else None
             ids = [lookup.resolve(session, str(image), archive_id) for image in images]
-            return Deletion(kind="images", archive_id=archive_id, said_by=by), ids
+            return Deletion(kind="images", archive_id=archive_id, said_by=by), file_pages.with_pages(session, ids)
 
         request = ["images", archive, sorted(map(str, images))]
         return self._carry_out(request, planned, keeps_keys=keeps_keys)

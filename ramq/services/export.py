@@ -53,7 +53,7 @@ FOLDERS = ("webdataset", "fiftyone")
 FORMATS = (*TABLES, "coco", LABELS, TASKS, *FOLDERS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
-    "height", "caption_contradicts", "given_keywords",
+    "height", "caption_contradicts", "given_keywords", "page", "pages",
 )  # fmt: skip
 _OF_FILE = (
     "taken_at", "taken_offset", "camera", "lens", "focal_mm", "exposure_seconds", "f_number", "iso", "latitude",
@@ -240,6 +240,8 @@ def _row(hit: Hit, model: str | None) -> dict[str, Any]:
         "height": hit.height,
         "caption_contradicts": list(hit.caption_contradicts),
         "given_keywords": list(hit.keywords),
+        "page": hit.page,
+        "pages": hit.pages,
     }
 
 
@@ -309,6 +311,8 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
             ("height", pa.int32()),
             ("caption_contradicts", pa.list_(pa.string())),
             ("given_keywords", pa.list_(pa.string())),
+            ("page", pa.int32()),
+            ("pages", pa.int32()),
             *((name, types.get(name, pa.string())) for name in more),
         ]
     )

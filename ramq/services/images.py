@@ -9,6 +9,7 @@ from ramq.services.missing import MissingClient
 from ramq.services.originals import Original
 from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
+from storage.objects.pages import PageStore, number_of
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only
 from storage.results import archives, lookup, merged, regions
@@ -162,9 +163,9 @@ class ImageClient:
 
     def _pixels(self, place: tuple[str, str, str], transform: Preprocessing) -> NDArray[np.uint8]:
         uri, key, version = place
-        store = open_store(parse_source(uri), self._settings.s3)
+        store = PageStore(open_store(parse_source(uri), self._settings.s3))
         fetched = store.fetch(key, version, self._settings.max_object_bytes)
-        return self._decoders().decode(fetched.body, transform).pixels
+        return self._decoders().decode(fetched.body, transform, page=number_of(version)).pixels
 
     def original(self, image_id: int) -> Original:
         """Return an image's original, which can be read in parts. Reading its archive must be allowed.
@@ -200,4 +201,4 @@ class ImageClient:
     def _readable(self, uri: str) -> ObjectStore:
         source = parse_source(uri)
         require_allowed(source, self._settings.archive_allow, reachable=self._is_reachable)
-        return open_store(source, self._settings.s3)
+        return PageStore(open_store(source, self._settings.s3))

@@ -38,6 +38,7 @@ class JobWishes:
     vocabulary: str | None = None
     stages: Sequence[str] = ()
     selection: Selection = field(default_factory=Selection)
+    pages: bool = False
 
 
 class Usual(Protocol):

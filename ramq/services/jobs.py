@@ -13,6 +13,7 @@ from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import failures, followers, jobs, reports, requests, retries
 from storage.ledger import workers as worker_rows
+from storage.ledger.views import PAGES
 from storage.objects.ignoring import Selection
 from storage.objects.manifest import Manifest, is_manifest
 from storage.objects.source import open_store, parse_source, require_allowed
@@ -87,6 +88,7 @@ class JobClient:
         vocabulary: str | None = None,
         stages: Sequence[str] = (),
         selection: Selection = Selection(),  # noqa: B008  (frozen)
+        pages: bool = False,
         request: RequestKey | None = None,
         by: str = LOCAL,
     ) -> JobView:
@@ -103,6 +105,7 @@ class JobClient:
                 model, if search uses them; else the model's own.
             stages: further stages, for example ``text``. ``recognition`` may be named too.
             selection: which keys are listed. The default list does not count for manifests: people named their keys.
+            pages: whether each page of a TIFF or PDF file is an image of its own.
             request: the idempotency key of the request. A repeated request returns the job that it started.
             by: who starts it.
 
@@ -137,6 +140,7 @@ class JobClient:
                 features=asked.features,
                 vocabulary_id=own_tags,
                 selection=selection,
+                options={PAGES: True} if pages else None,
                 said_by=by,
             )
             for stage, stage_model in asked.stages.items():

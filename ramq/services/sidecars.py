@@ -56,12 +56,16 @@ _RAW = frozenset(
 
 @dataclass(slots=True)
 class Written:
-    """How many sidecars were written, had everything already, and could not be written."""
+    """How many sidecars were written, had everything already, and could not be written.
+
+    ``further_pages`` have none: a sidecar is beside a file, and speaks of its first page.
+    """
 
     written: int = 0
     unchanged: int = 0
     left_out: int = 0
     without_regions: int = 0
+    further_pages: int = 0
 
 
 def write_sidecars(
@@ -100,7 +104,7 @@ def write_sidecars(
         is_new = place.rewrite(hit, _name(hit.key, naming), _changing(hit, regions, with_captions=with_captions))
         return is_new, is_placed
 
-    for hit, result in _each(hits, write):
+    for hit, result in _each(_first_pages(hits, found), write):
         try:
             is_new, is_placed = result()
         except ForbiddenError:
@@ -115,6 +119,15 @@ def write_sidecars(
         found.unchanged += not is_new
         found.without_regions += not is_placed
     return found
+
+
+def _first_pages(hits: Iterable[Hit], found: Written) -> Iterator[Hit]:
+    """Yield the hits that are files, and count the others."""
+    for hit in hits:
+        if hit.file_key in {hit.key, ""}:
+            yield hit
+        else:
+            found.further_pages += 1
 
 
 def _each(hits: Iterable[Hit], write: Callable[[Hit], T]) -> Iterator[tuple[Hit, Callable[[], T]]]:

@@ -115,6 +115,7 @@ class WatchClient:
                     "include": list(selection.include),
                     "exclude": list(selection.exclude),
                     "defaults": selection.has_defaults,
+                    "pages": wishes.pages,
                 },
                 priority=PRIORITIES[priority_named(wishes.priority)],
                 every_seconds=every_seconds,

@@ -21,6 +21,7 @@ from ramq.web.curves import curves
 from ramq.web.overlay import corners, points
 from ramq.web.regions_overlay import card, numbers
 from storage.objects.ignoring import REASONS
+from storage.objects.pages import PAGE_NAME
 from storage.search.language.writer import filter_text, tag_text
 from storage.search.views import Told
 from storage.texts import plural, without_unseen
@@ -111,7 +112,9 @@ def plain(text: str) -> str:
 
 
 def file_name(key: str) -> str:
-    """Return the last part of ``key``."""
+    """Return the last part of ``key``, of a page of a file with the name of the file."""
+    if len(parts := key.rsplit("/", 2)) > 1 and PAGE_NAME.fullmatch(parts[-1]):
+        return "/".join(parts[-2:])
     return key.rstrip("/").rpartition("/")[2] or key
 
 

@@ -84,6 +84,17 @@ def lock(session: Session, job_id: int) -> list[Follower]:
     return [Follower(row.id, row.with_job_id, row.stage, row.generation_id, _cursor(row.list_cursor)) for row in rows]
 
 
+def reopen(session: Session, job_id: int) -> None:
+    """Let the followers of a job look at it again: its listing was complete, and pages of files came to it."""
+    session.execute(
+        text(
+            """UPDATE job SET listed_all_at = NULL
+               WHERE with_job_id = :id AND listed_all_at IS NOT NULL AND state IN ('running', 'paused')"""
+        ),
+        {"id": job_id},
+    )
+
+
 def see(session: Session, follower: Follower) -> Seen:
     """Return what a follower has not seen yet of the other job's listing, at most some thousand images."""
     ids = {"id": follower.with_job_id, "limit": _AT_ONCE}

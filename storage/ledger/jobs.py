@@ -116,6 +116,8 @@ def fail(session: Session, job_id: int, reason: str) -> None:
 _HAS_NO_WORK = """
     state = 'running' AND listed_all_at IS NOT NULL
     AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
+    AND NOT EXISTS (SELECT FROM job AS other WHERE other.id = job.with_job_id AND other.state IN ('running', 'paused')
+        AND other.options -> 'pages' IS NOT NULL)
 """
 # Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
 _MAY_HAVE_MOVES = """(

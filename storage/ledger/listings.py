@@ -12,6 +12,7 @@ from storage.errors import RamqError
 from storage.ledger.claims import ABLE
 from storage.objects.base import UNREADABLE_VERSION
 from storage.objects.ignoring import Selection
+from storage.objects.pages import FILE_KEY, IS_PAGE
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -207,6 +208,30 @@ def add_skipped(session: Session, job_id: int, image_ids: Sequence[int]) -> None
         )
 
 
+def count_more(session: Session, job_id: int, *, listed: int, skipped: int) -> None:
+    """Count images that came to a job beside its listing. The caller has locked the job."""
+    session.execute(
+        text("UPDATE job SET listed = listed + :listed, skipped = skipped + :skipped WHERE id = :id"),
+        {"id": job_id, "listed": listed, "skipped": skipped},
+    )
+
+
+def retried(session: Session, job_id: int, image_ids: Sequence[int]) -> list[int]:
+    """Return those of ``image_ids`` that failed in this job before."""
+    failed = text("SELECT image_id FROM failure WHERE job_id = :job_id AND image_id = ANY(:ids)")
+    return list(session.scalars(failed, {"job_id": job_id, "ids": list(image_ids)}))
+
+
+def known_to(session: Session, job_id: int, image_ids: Sequence[int]) -> set[int]:
+    """Return those of ``image_ids`` that are in a job already, to be done or skipped. All of its shards are read."""
+    found = text(
+        """SELECT asked.id FROM unnest(CAST(:ids AS bigint[])) AS asked (id) WHERE asked.id IN (
+               SELECT unnest(image_ids) FROM shard WHERE job_id = :job_id)
+           OR EXISTS (SELECT FROM skip WHERE skip.job_id = :job_id AND skip.image_ids @> asked.id)"""
+    )
+    return set(session.scalars(found, {"job_id": job_id, "ids": list(image_ids)}))
+
+
 def name_first(session: Session, job_id: int, image_ids: Sequence[int]) -> set[int]:
     """Return those of ``image_ids`` that the job's manifest had not named before, and remember them."""
     rows = session.execute(
@@ -280,7 +305,7 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
     """Mark the known keys of a range of a listing that were not found. Return how many.
 
     Keys in a folder that could not be read are not marked: their state is unknown. Keys that the job leaves out stay as
-    they are.
+    they are. Pages of files are not listed: they are missing if their file is.
 
     Args:
         session: has the page of the range in the temporary table ``listed`` (see ``images.upsert_page``).
@@ -306,7 +331,7 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
         text(
             f"""
             WITH gone AS MATERIALIZED (
-                SELECT id, key FROM image
+                SELECT id, key, version FROM image
                 WHERE archive_id = :archive_id AND missing_since IS NULL AND {within}
                   AND NOT EXISTS (SELECT FROM listed WHERE listed.key = image.key)
             )
@@ -319,7 +344,11 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
                     FROM string_to_array(gone.key, '/') AS parts, generate_series(1, cardinality(parts) - 1) AS depth
                 ))
                 OFFSET 0
-            )
+            ) AND NOT ({IS_PAGE} AND EXISTS (
+                SELECT FROM image AS file WHERE file.archive_id = :archive_id AND file.key = {FILE_KEY}
+                  AND file.missing_since IS NULL AND file.id NOT IN (SELECT id FROM gone)
+                OFFSET 0
+            ))
             """  # noqa: S608  (built from constants)
         ),
         {

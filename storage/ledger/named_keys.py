@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage.objects.pages import IS_PAGE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 def expand_folders(session: Session, job_id: int, archive_id: int, most: int) -> bool:
     """Replace the keys that end in a slash by the known keys below. Return False if these are more than ``most``.
 
-    Such a key stands for a folder that was deleted or moved: what was in it is looked at, images and sidecars.
+    Such a key stands for a folder that was deleted or moved: what was in it is looked at, images and sidecars. Pages of
+    files are not: they follow their file.
     """
     folders = session.scalars(
         text("DELETE FROM job_key WHERE job_id = :job_id AND key LIKE '%/' RETURNING key"), {"job_id": job_id}
@@ -24,11 +27,12 @@ def expand_folders(session: Session, job_id: int, archive_id: int, most: int) ->
         return True
     added = session.scalar(
         text(
-            """
+            f"""
             WITH known AS (
                 SELECT image.key FROM unnest(CAST(:folders AS text[])) AS folder (key)
                 JOIN image ON image.archive_id = :archive_id AND image.key >= folder.key COLLATE "C"
                     AND image.key < left(folder.key, -1) || '0' COLLATE "C" AND image.missing_since IS NULL
+                    AND NOT {IS_PAGE}
                 UNION ALL
                 SELECT sidecar.key FROM unnest(CAST(:folders AS text[])) AS folder (key)
                 JOIN sidecar ON sidecar.archive_id = :archive_id AND sidecar.key >= folder.key COLLATE "C"
@@ -39,7 +43,7 @@ def expand_folders(session: Session, job_id: int, archive_id: int, most: int) ->
                 ON CONFLICT DO NOTHING
             )
             SELECT count(*) FROM known
-            """
+            """  # noqa: S608  (a constant)
         ),
         {"folders": list(folders), "archive_id": archive_id, "job_id": job_id, "limit": most + 1},
     )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.ledger import jobs
-from storage.ledger.views import JobReport
+from storage.ledger.views import PAGES, JobReport
+from storage.objects.pages import IS_PAGE, VERSION_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,18 @@ _OUTCOMES = """
 """
 
 _ODD = """
-    SELECT count(share) AS share, count(tiles) AS tiles, count(pages) AS pages FROM opening WHERE job_id = :job_id
+    SELECT count(share) AS share, count(tiles) AS tiles, count(*) FILTER (WHERE pages > 1) AS pages
+    FROM opening WHERE job_id = :job_id
 """
+# Of a file with more pages than become images, those behind the last one.
+_LEFT_OUT = f"""
+    SELECT coalesce(sum(greatest(0, opening.pages - 1 - (
+        SELECT count(*) FROM image
+        WHERE image.archive_id = file.archive_id AND image.missing_since IS NULL AND {IS_PAGE}
+            AND image.key > file.key || '/page-' COLLATE "C" AND image.key < file.key || '/page-:' COLLATE "C"))), 0)
+    FROM opening JOIN image AS file ON file.id = opening.image_id
+    WHERE opening.job_id = :job_id AND opening.pages > 1 AND NOT starts_with(file.version, '{VERSION_PREFIX}')
+"""  # noqa: S608  (constants)
 
 
 def summary(session: Session, job_id: int) -> JobReport:
@@ -60,6 +71,8 @@ def summary(session: Session, job_id: int) -> JobReport:
         {"job_id": job_id},
     ).one_or_none()
     odd = session.execute(text(_ODD), {"job_id": job_id}).one()
+    has_pages = bool(job.options.get(PAGES))
+    left_out = session.scalar(text(_LEFT_OUT), {"job_id": job_id}) if has_pages else 0
     hashed, classes = hashlib.sha256(), Counter[str]()
     first = last = None
     n_lines = n_erased = n_ignored = 0
@@ -94,7 +107,8 @@ def summary(session: Session, job_id: int) -> JobReport:
         failures_by_class=dict(sorted(classes.items())),
         truncated=odd.share,
         tiled=odd.tiles,
-        first_pages=odd.pages,
+        first_pages=0 if has_pages else odd.pages,
+        pages_left_out=int(left_out or 0),
         lines=n_lines,
         erased=n_erased + job.ignored - n_ignored,
         folder_markers=job.listed - (n_lines - n_ignored) - n_erased,

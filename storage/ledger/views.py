@@ -22,6 +22,10 @@ class StageView:
     images_per_second: float | None
 
 
+PAGES = "pages"
+"""Option of a job: whether each page of a file is an image of its own (``storage.objects.pages``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobView:
     """A job and its counters: ``listed == done + skipped + failed + pending``, read in one snapshot.
@@ -31,7 +35,7 @@ class JobView:
         with_job: the job whose listing it follows, since both were requested together; None: it lists by itself.
         followers: the jobs of further stages that follow its listing.
         query: the search whose hits it works on; None: all images of its source.
-        options: what a further stage was asked for, such as the tags to look for.
+        options: what a further stage was asked for, such as the tags to look for; of recognition, ``PAGES``.
         features: which features it stores of each image: ``none``, ``global``, ``tokens``, ``pooled`` or ``auto``.
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
@@ -124,6 +128,7 @@ class JobReport:
         truncated: done images whose file is cut short, and was read as far as it goes.
         tiled: done images that are long, and were recognised in parts.
         first_pages: done images of a file with several pages, of which the first was read.
+        pages_left_out: pages of files that have more than become images, if the job makes images of pages.
         lines: number of keys in the report; ``lines + erased + folder_markers == listed + ignored``.
         erased: number of images that were deleted since, with their key.
         folder_markers: number of listed keys that stand for a folder.
@@ -151,6 +156,7 @@ class JobReport:
     truncated: int
     tiled: int
     first_pages: int
+    pages_left_out: int
     lines: int
     erased: int
     folder_markers: int

@@ -74,6 +74,7 @@ class WatchView:
     include: list[str]
     exclude: list[str]
     defaults: bool
+    pages: bool
     listing_job: int | None
     is_listing: bool
     listed_at: datetime | None
@@ -143,6 +144,7 @@ def _view(row: Row[Any]) -> WatchView:
         include=asks["include"],
         exclude=asks["exclude"],
         defaults=asks["defaults"],
+        pages=bool(asks.get("pages")),
         listing_job=row.listing_job_id,
         is_listing=is_listing,
         listed_at=row.listed_at,

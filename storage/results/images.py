@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from storage.database import driver_connection
 from storage.errors import NotFoundError
 from storage.objects.base import MISSING_VERSION
-from storage.results import archives, vectors
+from storage.results import archives, file_pages, vectors
 from storage.results.features import RecordedPage
 from storage.tables import Image
 
@@ -139,14 +139,24 @@ excludes images whose current bytes were found unusable before.
 
 
 def pending_of_page(
-    session: Session, archive_id: int, generation_id: int, captioner: str, features: str = "none"
+    session: Session,
+    archive_id: int,
+    generation_id: int,
+    captioner: str,
+    features: str = "none",
+    *,
+    counts_pages: bool = False,
 ) -> list[int]:
-    """Return, in key order, the images of the page in ``listed`` that still have to be recognised: ``IS_PENDING``."""
+    """Return, in key order, the images of the page in ``listed`` that still have to be recognised: ``IS_PENDING``.
+
+    With ``counts_pages`` also those whose pages have to be counted.
+    """
+    wanted = f"({IS_PENDING} OR {file_pages.NOT_COUNTED})" if counts_pages else IS_PENDING
     rows = session.execute(
         text(
             f"""SELECT image.id FROM (SELECT DISTINCT key FROM listed) AS page
                 JOIN image ON image.archive_id = :archive_id AND image.key = page.key
-                WHERE {IS_PENDING} ORDER BY page.key"""  # noqa: S608  (a constant)
+                WHERE {wanted} ORDER BY page.key"""  # noqa: S608  (constants)
         ),
         {"archive_id": archive_id, "generation_id": generation_id, "captioner": captioner, "features": features},
     )

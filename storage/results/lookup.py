@@ -11,7 +11,7 @@ from sqlalchemy import select, text, true
 from storage.database import driver_connection
 from storage.errors import NotFoundError, UsageError
 from storage.objects.tar_names import split_member
-from storage.results import copies, corrections, keywords, merged, metadata, near_copies, openings, policies
+from storage.results import copies, corrections, file_pages, keywords, merged, metadata, near_copies, openings, policies
 from storage.results.partitions import RESULT_TIMES
 from storage.results.views import COMPOSED, HistoryView, ImageView, TagView, VectorView
 from storage.tables import PERSON_UNITS, PRECISIONS, SCORE_SCALE, Archive, Generation, Image, Record
@@ -91,6 +91,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         tags = tag_views(newest, names, None, denied)
         has_denied_tags = not denied.isdisjoint(newest.tags)
     opening = openings.views(session, [image_id]).get(image_id, openings.USUAL)
+    paged = file_pages.view(session, found.archive_id, found.key, found.version, opening.pages)
     return ImageView(
         image_id=found.id,
         key=found.key,
@@ -120,6 +121,11 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         truncated=opening.share,
         tiles=opening.tiles,
         pages=opening.pages,
+        page=paged.page,
+        file_key=paged.file_key,
+        previous_page=paged.previous_id,
+        next_page=paged.next_id,
+        page_images=paged.images,
     )
 
 

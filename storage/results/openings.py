@@ -45,7 +45,7 @@ class OpeningView:
     Attributes:
         share: of its rows that could be read, 0..1; None: its file is whole.
         tiles: in how many parts it was recognised, because it is long.
-        pages: of a document, of which the first was read.
+        pages: of a document, of which one was read. 1 is stored if a job counted them: ``views`` has None for it.
     """
 
     share: float | None = None
@@ -88,7 +88,8 @@ def copy(session: Session, others: Mapping[int, int], job_id: int) -> None:
 def views(session: Session, image_ids: Collection[int]) -> dict[int, OpeningView]:
     """Return how the pictures of images were read, by id. Those read as a whole are left out."""
     rows = session.execute(
-        text("SELECT image_id, share, tiles, pages FROM opening WHERE image_id = ANY(:ids)"), {"ids": list(image_ids)}
+        text("SELECT image_id, share, tiles, nullif(pages, 1) AS pages FROM opening WHERE image_id = ANY(:ids)"),
+        {"ids": list(image_ids)},
     )
     return {row.image_id: OpeningView(row.share, row.tiles, row.pages) for row in rows}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import driver_connection
+from storage.objects.pages import FILE_KEY, IS_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +30,11 @@ _TOGETHER = (("taken_at", "taken_offset"), ("latitude", "longitude", "altitude_m
 
 _PLACE = ("latitude", "longitude", "altitude_m")
 
-_NAMES = """ARRAY[image.key || '.xmp', image.key || '.XMP',
-    regexp_replace(image.key, '[.][^./ ]*$', '') || '.xmp', regexp_replace(image.key, '[.][^./ ]*$', '') || '.XMP']"""
+_FILE = f"CASE WHEN {IS_PAGE} THEN {FILE_KEY} ELSE image.key END"
+"""The key of the file of an image: what is beside a file is said of all of its pages."""
+
+_NAMES = f"""ARRAY[{_FILE} || '.xmp', {_FILE} || '.XMP',
+    regexp_replace({_FILE}, '[.][^./ ]*$', '') || '.xmp', regexp_replace({_FILE}, '[.][^./ ]*$', '') || '.XMP']"""
 """What the sidecars of an image may be called. An ending has no space: ``results.replaced`` puts words behind one, and
 what is beside such a key belongs to the picture that took its place."""
 
@@ -46,15 +50,20 @@ _FACTS = f"""
 """The sidecar with the longer name is the one of this image alone."""
 
 _IMAGES = text(
-    """
-    SELECT image.id FROM unnest(CAST(:stems AS text[])) AS stem
+    f"""
+    WITH file AS (SELECT image.id FROM unnest(CAST(:stems AS text[])) AS stem
     JOIN image ON image.archive_id = :archive_id AND image.key = stem
     UNION
     SELECT image.id FROM unnest(CAST(:stems AS text[])) AS stem
     JOIN image ON image.archive_id = :archive_id AND image.key > stem || '.' AND image.key < stem || '/'
-    WHERE substr(image.key, length(stem) + 2) !~ '[./ ]'
+    WHERE substr(image.key, length(stem) + 2) !~ '[./ ]')
+    SELECT id FROM file
+    UNION
+    SELECT image.id FROM file JOIN image AS first ON first.id = file.id
+    JOIN image ON image.archive_id = :archive_id AND image.key > first.key || '/page-' COLLATE "C"
+        AND image.key < first.key || '/page-:' COLLATE "C" AND {IS_PAGE}
     ORDER BY 1
-    """
+    """  # noqa: S608  (constants)
 )
 _PUT = text(
     """
@@ -82,7 +91,10 @@ def shares_stem(session: Session, image_id: int, key: str) -> bool:
     """Return whether ``IMG_1.xmp`` belongs to another image too: one that is there, with another ending."""
     archive_id = session.scalar(text("SELECT archive_id FROM image WHERE id = :id"), {"id": image_id})
     ids = session.scalars(_IMAGES, {"archive_id": archive_id, "stems": [_LAST_ENDING.sub("", key)]}).all()
-    there = text("SELECT EXISTS (SELECT FROM image WHERE id = ANY(:ids) AND id <> :id AND missing_since IS NULL)")
+    there = text(
+        f"""SELECT EXISTS (SELECT FROM image WHERE id = ANY(:ids) AND id <> :id AND missing_since IS NULL
+            AND NOT {IS_PAGE})"""  # noqa: S608  (a constant)
+    )
     return bool(session.scalar(there, {"ids": list(ids), "id": image_id}))
 
 

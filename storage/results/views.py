@@ -104,7 +104,9 @@ class ImageView:
     gave it; those in the file are in ``metadata``.
     ``duplicates`` is how many images have the same bytes, this one included, and ``near_copies`` how many are in its
     group of near copies. ``truncated``, ``tiles`` and ``pages`` say how the picture was read if not as a whole: see
-    ``results.openings``.
+    ``results.openings``. ``page`` is the number of the page that it is, from 1, if the file has several, of which
+    ``page_images`` are images; ``previous_page`` and ``next_page`` are the ids of its neighbours. ``file_key`` is the
+    key of the file.
     """
 
     image_id: int
@@ -136,6 +138,11 @@ class ImageView:
     truncated: float | None = None
     tiles: int | None = None
     pages: int | None = None
+    page: int | None = None
+    file_key: str = ""
+    previous_page: int | None = None
+    next_page: int | None = None
+    page_images: int = 1
 
     @property
     def removed(self) -> list[str]:

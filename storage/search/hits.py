@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import namedtuple_row
 
 from storage.database import driver_connection
+from storage.objects.pages import file_of, number_of
 from storage.results import near_copies, readings
 from storage.results.copies import COUNT_OF
 from storage.results.lookup import tag_views
@@ -34,7 +35,8 @@ _HITS = f"""
         (SELECT words FROM keyword WHERE keyword.image_id = wanted.id) AS keywords,
         {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
         {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
-        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated
+        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated,
+        image.version, (SELECT pages FROM opening WHERE opening.image_id = wanted.id) AS pages
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
@@ -96,6 +98,9 @@ def hits_of(
             keywords=tuple(row.keywords or ()),
             near_copies=max(1, row.near_copies),
             truncated=row.truncated,
+            page=number_of(row.version) if (pages := row.pages or 1) > 1 else None,
+            pages=pages if pages > 1 else None,
+            file_key=file_of(row.key, row.version),
         )
         for image_id, score in scores.items()
         if (row := found.get(image_id))

@@ -135,8 +135,10 @@ class Hit:
     ``tags`` are the assigned ones, highest score first. ``width`` and ``height`` are in pixels. ``missing_since`` is
     when a listing first did not find the original. ``duplicates`` is how many images have the same bytes, this one
     included; of images that were read before that was noted, it is 1. ``near_copies`` is how many are in its group of
-    near copies, likewise. ``truncated`` says whether the file is cut short. ``captioner`` is the author of the
-    caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a model names.
+    near copies, likewise. ``truncated`` says whether the file is cut short. ``page`` is the number of the page that it
+    is, from 1, and ``pages`` how many its file has; None: one. ``file_key`` is the key of the file. ``captioner`` is
+    the author of the caption, and ``caption_contradicts`` are the tags that people removed and that the caption of a
+    model names.
     ``is_corrected`` says whether people changed the tags that the model gave, ``has_denied_tags`` whether a rule
     hides any of them.
     ``removed`` are the names, in lower case, of the tags that people removed. ``read`` are the lines of text in the
@@ -161,6 +163,9 @@ class Hit:
     duplicates: int = 1
     near_copies: int = 1
     truncated: bool = False
+    page: int | None = None
+    pages: int | None = None
+    file_key: str = ""
     why: Why | None = None
     captioner: str | None = None
     is_corrected: bool = False

@@ -11,7 +11,7 @@ class Opening(Base):
     """How the picture of an image was read when it was recognised last, if not as a whole. NULL: in this it was.
 
     ``share`` is that of the rows that could be read of a file which is cut short, ``pages`` the pages of a document of
-    which the first was read, ``tiles`` the parts in which a long picture was recognised. ``version`` is that of the
+    which one was read, ``tiles`` the parts in which a long picture was recognised. ``version`` is that of the
     bytes, ``job_id`` the job that read them.
     """
 

@@ -109,9 +109,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         calls["fetch"] += 1
         return fetch(self, *arguments)
 
-    def decode_counted(self: Decoders, *arguments: Any) -> Any:
+    def decode_counted(self: Decoders, *arguments: Any, **more: Any) -> Any:
         calls["decode"] += 1
-        return decode(self, *arguments)
+        return decode(self, *arguments, **more)
 
     monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
     monkeypatch.setattr(Decoders, "read_for_all", decode_counted)

@@ -49,7 +49,12 @@ def use_marked_decoder() -> None:
 
 
 def decode(
-    body: memoryview, preparations: Sequence[Preprocessing], max_pixels: int, *, reads_truncated: bool = False
+    body: memoryview,
+    preparations: Sequence[Preprocessing],
+    max_pixels: int,
+    *,
+    reads_truncated: bool = False,
+    page: int = 1,
 ) -> list[Decoded]:
     """Do what the mark says, or decode."""
     content = bytes(body)
@@ -72,7 +77,7 @@ def decode(
             pass
         else:
             os.kill(os.getpid(), signal.SIGSEGV)
-    return _decode(body, preparations, max_pixels, reads_truncated=reads_truncated)
+    return _decode(body, preparations, max_pixels, reads_truncated=reads_truncated, page=page)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ram_core.pictures import DRAFT_FACTOR, Decoded
 from ram_core.transforms import to_rgb
 from workers.pipeline.retry import (
     CorruptImageError,
+    NoPageError,
     NotAnImageError,
     TooManyPixelsError,
     TruncatedImageError,
@@ -40,7 +41,14 @@ _ROUNDING = 1e-6
 
 _REASONS: dict[str, type[UndecodableError]] = {
     kind.code: kind
-    for kind in (NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError)
+    for kind in (
+        NotAnImageError,
+        UnsupportedImageError,
+        TruncatedImageError,
+        CorruptImageError,
+        TooManyPixelsError,
+        NoPageError,
+    )
 }
 
 
@@ -103,12 +111,18 @@ def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: i
 
 
 def decode_for_all(
-    body: bytes | memoryview, preparations: Sequence[Preprocessing], max_pixels: int, *, reads_truncated: bool = False
+    body: bytes | memoryview,
+    preparations: Sequence[Preprocessing],
+    max_pixels: int,
+    *,
+    reads_truncated: bool = False,
+    page: int = 1,
 ) -> list[Decoded]:
     """Decode one image and prepare it in several ways; see ``ram_core.pictures.decode_for_all``.
 
     Raises:
-        NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError: why not.
+        NotAnImageError, UnsupportedImageError, TruncatedImageError, CorruptImageError, TooManyPixelsError, NoPageError:
+            why not.
         MemoryError: not enough memory.
     """
     if all(isinstance(each, NoPixels) for each in preparations):
@@ -116,9 +130,11 @@ def decode_for_all(
             raise CorruptImageError("it is not XMP, or is damaged or cut short")
         return [Decoded(np.zeros((1, 1, 3), dtype=np.uint8), 0, 0) for _ in preparations]
     try:
-        return pictures.decode_for_all(body, preparations, max_pixels, reads_truncated=reads_truncated)
+        return pictures.decode_for_all(body, preparations, max_pixels, reads_truncated=reads_truncated, page=page)
     except UnreadableImageError as error:
-        raise _REASONS[error.reason](str(error)) from error
+        refusal = _REASONS[error.reason](str(error))
+        refusal.pages = error.pages
+        raise refusal from error
 
 
 def guard_pillow(max_pixels: int) -> None:

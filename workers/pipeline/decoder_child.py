@@ -7,6 +7,7 @@ the other end is closed, which also happens when its parent dies. An image that 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import pickle
 import resource
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     from ram_core.pictures import Decoded
 
-REQUEST = struct.Struct("!?IQ")
-"""Whether to read what the file says too; length in bytes of pickled preprocessings and of an image; both follow."""
+REQUEST = struct.Struct("!??IIQ")
+"""Whether to read what the file says too; whether the file comes as an open file instead of its bytes; which page;
+length in bytes of pickled preprocessings and of the file. The preprocessings follow, then the file."""
 
 ANSWER = struct.Struct("!?IIIIfIQ")
 """Whether there are pixels; their rows and columns; the true width and height of the image; the share of its rows that
@@ -76,13 +78,14 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _serve(parent: socket.socket, seconds: int, max_pixels: int, *, reads_truncated: bool) -> None:
-    wants_facts, preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
+    wants_facts, is_open, page, preparation_bytes, body_bytes = REQUEST.unpack(receive(parent, bytearray(REQUEST.size)))
     preparation = receive(parent, bytearray(preparation_bytes))
-    body = receive(parent, bytearray(body_bytes))
+    body = _mapped(parent, body_bytes) if is_open else receive(parent, bytearray(body_bytes))
     signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal has no handler and ends the process
-    answers = _answers(preparation, body, max_pixels, reads_truncated=reads_truncated)
+    # First, since a page is decoded from a file that is changed in memory.
+    facts = metadata.read(memoryview(body)).packed() if wants_facts else b""
+    answers = _answers(preparation, body, page, max_pixels, reads_truncated=reads_truncated)
     has_pixels = answers[-1][0] is not None
-    facts = metadata.read(memoryview(body)).packed() if wants_facts and has_pixels else b""
     signal.setitimer(signal.ITIMER_REAL, 0)
     for about, payload in answers:
         parent.sendall(ANSWER.pack(about is not None, *(about or (0, 0, 0, 0, -1, 1)), len(payload)))
@@ -91,16 +94,27 @@ def _serve(parent: socket.socket, seconds: int, max_pixels: int, *, reads_trunca
         parent.sendall(FACTS.pack(len(facts)) + facts)
 
 
+def _mapped(parent: socket.socket, length: int) -> mmap.mmap:
+    """Receive an open file, and return it in memory. What is written to that does not change the file."""
+    _, descriptors, _, _ = socket.recv_fds(parent, 1, 1)
+    if not descriptors:
+        raise EOFError
+    try:
+        return mmap.mmap(descriptors[0], length, access=mmap.ACCESS_COPY)
+    finally:
+        os.close(descriptors[0])
+
+
 def _answers(
-    preparation: bytearray, body: bytearray, max_pixels: int, *, reads_truncated: bool
+    preparation: bytearray, body: bytearray | mmap.mmap, page: int, max_pixels: int, *, reads_truncated: bool
 ) -> list[tuple[tuple[float, ...] | None, bytes]]:
     try:
         preparations = pickle.loads(preparation)  # noqa: S301  (our parent wrote it)
-        decoded = decode_for_all(memoryview(body), preparations, max_pixels, reads_truncated=reads_truncated)
+        decoded = decode_for_all(memoryview(body), preparations, max_pixels, reads_truncated=reads_truncated, page=page)
     except (UndecodableError, MemoryError) as error:
-        return [(None, json.dumps([type(error).__name__, str(error)]).encode())]
+        return [(None, json.dumps([type(error).__name__, str(error), getattr(error, "pages", 1)]).encode())]
     except Exception as error:  # noqa: BLE001  (the parent's table of errors classifies it)
-        return [(None, json.dumps(["", f"{type(error).__name__}: {error}"]).encode())]
+        return [(None, json.dumps(["", f"{type(error).__name__}: {error}", 1]).encode())]
     return [(_about(one), one.pixels.tobytes()) for one in decoded]
 
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +30,11 @@ from workers.pipeline.retry import (
     DecoderCrashedError,
     DecoderMemoryError,
     DecoderTimeoutError,
+    NoPageError,
     NotAnImageError,
     TooManyPixelsError,
     TruncatedImageError,
+    UndecodableError,
     UnsupportedImageError,
 )
 
@@ -72,6 +75,7 @@ _REFUSALS: dict[str, type[Exception]] = {
         kind.__name__: kind
         for kind in (
             CorruptImageError,
+            NoPageError,
             NotAnImageError,
             TooManyPixelsError,
             TruncatedImageError,
@@ -79,6 +83,15 @@ _REFUSALS: dict[str, type[Exception]] = {
         )
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileToDecode:
+    """A file, the page of it that is wanted, from 1, and the descriptor of an open file with the same bytes, if any."""
+
+    body: bytes | memoryview
+    page: int = 1
+    descriptor: int | None = None
 
 
 class Decoders:
@@ -101,36 +114,44 @@ class Decoders:
             self._idle.put(None)
         weakref.finalize(self, _end_all, self._idle)
 
-    def decode(self, body: bytes | memoryview, preprocessing: Preprocessing) -> Decoded:
+    def decode(self, body: bytes | memoryview, preprocessing: Preprocessing, *, page: int = 1) -> Decoded:
         """Decode and prepare one image; see :meth:`decode_for_all`."""
-        return self.decode_for_all(body, [preprocessing])[0]
+        return self.decode_for_all(body, [preprocessing], page=page)[0]
 
-    def decode_for_all(self, body: bytes | memoryview, preparations: Sequence[Preprocessing]) -> list[Decoded]:
+    def decode_for_all(
+        self, body: bytes | memoryview, preparations: Sequence[Preprocessing], *, page: int = 1
+    ) -> list[Decoded]:
         """Decode one image once and prepare it in several ways. Raises as :meth:`read_for_all`."""
-        return self._read(body, preparations, wants_facts=False)[0]
+        return self._read(FileToDecode(body, page), preparations, wants_facts=False)[0]
 
     def read_for_all(
-        self, body: bytes | memoryview, preparations: Sequence[Preprocessing]
+        self,
+        body: bytes | memoryview,
+        preparations: Sequence[Preprocessing],
+        *,
+        page: int = 1,
+        descriptor: int | None = None,
     ) -> tuple[list[Decoded], FileFacts]:
         """Decode one image once and prepare it in several ways, and read what its file says.
 
-        Waits while all children are busy.
+        Waits while all children are busy. ``page`` is the page of the file, from 1; ``descriptor`` an open file with
+        these bytes, if there is one: the child then reads what it needs of it.
 
         Raises:
             UndecodableError: a subclass says why not.
             FatalError: child processes cannot be started on this machine.
         """
-        return self._read(body, preparations, wants_facts=True)
+        return self._read(FileToDecode(body, page, descriptor), preparations, wants_facts=True)
 
     def _read(
-        self, body: bytes | memoryview, preparations: Sequence[Preprocessing], *, wants_facts: bool
+        self, file: FileToDecode, preparations: Sequence[Preprocessing], *, wants_facts: bool
     ) -> tuple[list[Decoded], FileFacts]:
         child = self._idle.get()
         try:
             for is_last in (False, True):
                 child = child or _Child(self._limits)
                 try:
-                    return child.decode(body, preparations, wants_facts=wants_facts)
+                    return child.decode(file, preparations, wants_facts=wants_facts)
                 except (DecoderCrashedError, DecoderMemoryError, DecoderTimeoutError) as error:
                     if child.is_over:
                         child = None
@@ -175,13 +196,17 @@ class _Child:
         self._socket.settimeout(self._seconds + _GRACE_SECONDS)
 
     def decode(
-        self, body: bytes | memoryview, preparations: Sequence[Preprocessing], *, wants_facts: bool
+        self, file: FileToDecode, preparations: Sequence[Preprocessing], *, wants_facts: bool
     ) -> tuple[list[Decoded], FileFacts]:
         """Decode one image. After a crash or an invalid answer, this child cannot be used again."""
         preparation = pickle.dumps(list(preparations))
         try:
-            self._socket.sendall(REQUEST.pack(wants_facts, len(preparation), len(body)) + preparation)
-            self._socket.sendall(body)
+            about = (wants_facts, file.descriptor is not None, file.page, len(preparation), len(file.body))
+            self._socket.sendall(REQUEST.pack(*about) + preparation)
+            if file.descriptor is None:
+                self._socket.sendall(file.body)
+            else:
+                socket.send_fds(self._socket, [b"\x00"], [file.descriptor])
             decoded = [self._answer() for _ in preparations]  # the first one raises if there are no pixels
             return decoded, self._facts() if wants_facts else FileFacts()
         except TimeoutError:
@@ -200,8 +225,11 @@ class _Child:
         if is_decoded:
             pixels = np.frombuffer(payload, np.uint8).reshape(rows, columns, 3)  # (S, S, 3)
             return Decoded(pixels, width, height, share if share >= 0 else None, max(1, pages))
-        name, detail = json.loads(payload)
-        raise _REFUSALS.get(name, RuntimeError)(detail or "decoding exceeds the memory limit for one image")
+        name, detail, counted = json.loads(payload)
+        refusal = _REFUSALS.get(name, RuntimeError)(detail or "decoding exceeds the memory limit for one image")
+        if isinstance(refusal, UndecodableError):
+            refusal.pages = int(counted)
+        raise refusal
 
     def _facts(self) -> FileFacts:
         (length,) = FACTS.unpack(receive(self._socket, bytearray(FACTS.size)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from storage.errors import TransientError
 from storage.index.feature_compaction import forget_lost
 from storage.index.manifest import DamagedError
 from storage.objects.base import ObjectChangedError
+from storage.objects.pages import page_version, place_of
 from storage.results.packing import CODE, unpack_vectors
 from workers.messages import teaches_from
 from workers.pipeline.retry import EmptyFileError, FeaturesMissingError, backoff_seconds
@@ -20,41 +20,27 @@ if TYPE_CHECKING:
 
     from storage.index.feature_files import FeatureFiles
     from storage.objects.base import Fetched, ObjectStore
+    from workers.pipeline.paged_files import PagedFiles
     from workers.pipeline.work import Work
 
 TRIES = 3
 
 
-class BytesBudget:
-    """Limits the bytes in memory between fetch and decode."""
+def fetch(work: Work, max_bytes: int, files: PagedFiles) -> None:
+    """Fill in ``work.body``, of a page of a file from ``files``.
 
-    def __init__(self, total_bytes: int) -> None:
-        self.total_bytes = total_bytes
-        self._free = total_bytes
-        self._changed = threading.Condition()
-
-    def acquire(self, amount: int) -> int:
-        """Wait until ``amount`` bytes are free, reserve them and return how many were reserved.
-
-        An object larger than the whole budget reserves all of it. No other object is then in memory.
-        """
-        taken = min(amount, self.total_bytes)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= taken)
-            self._free -= taken
-        return taken
-
-    def release(self, amount: int) -> None:
-        """Return reserved bytes to the budget."""
-        with self._changed:
-            self._free += amount
-            self._changed.notify_all()
-
-
-def fetch(work: Work, max_bytes: int) -> None:
-    """Fill in ``work.body``. Raises the errors of the store and ``EmptyFileError``."""
-    assert work.lease.store is not None
-    fetched = _with_tries(work.lease.store, work.image.key, work.version, max_bytes)
+    Raises the errors of the store and ``EmptyFileError``.
+    """
+    store = work.lease.store
+    assert store is not None
+    if (place := place_of(work.image.key, work.version)) is not None:
+        work.file = files.take(
+            store, place, work.image.size_bytes, lambda key, version: _with_tries(store, key, version, max_bytes)
+        )
+        work.body, work.version = work.file.body, page_version(work.file.version, place.number)
+        work.sha256 = work.file.sha256_of(place.number)
+        return
+    fetched = _with_tries(store, work.image.key, work.version, max_bytes)
     if not len(fetched.body):
         raise EmptyFileError("the object has no bytes")
     work.body, work.version = fetched.body, fetched.version

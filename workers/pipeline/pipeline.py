@@ -16,23 +16,27 @@ import structlog
 from storage.database import unit_of_work
 from storage.errors import FatalError
 from storage.ledger import shards
+from workers.file_pages import PageLimits
 from workers.pipeline.batch import Batcher, add_waiting
+from workers.pipeline.budget import BytesBudget
+from workers.pipeline.decoding import Decoding
 from workers.pipeline.feed import works_of
-from workers.pipeline.fetch import BytesBudget, fetch, load_features
+from workers.pipeline.fetch import fetch, load_features
 from workers.pipeline.fitness import EVERYTHING, as_unfit_for, concerns_worker, is_orderly, of_archive, of_model
 from workers.pipeline.fitting import Fitting
 from workers.pipeline.in_flight import InFlight
 from workers.pipeline.infer import do_stage, recognise
 from workers.pipeline.leases import HeldLeases
+from workers.pipeline.paged_files import PagedFiles
 from workers.pipeline.recall import Recall
 from workers.pipeline.retry import WorkerCrashedError
 from workers.pipeline.steps import PipelineOptions, Steps
-from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined, hash_picture, keep_facts
+from workers.pipeline.work import SUSPECT_DEATHS, ImageFailure, Lease, Work, combined
 from workers.pipeline.write import finalise_old_failures, write
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -67,11 +71,13 @@ class Pipeline:
         self._engine = engine
         self._fitness = fitness
         self._models = models
-        self._decoders = decoders
+        self._decoding = Decoding(decoders, options.keep_place, self._preprocessing_of, self._judge)
         self._files = files
         self._options = options
         self._metrics = metrics
         self._budget = BytesBudget(options.budget_bytes)
+        self._paged = PagedFiles(self._budget)
+        self._page_limits = PageLimits(options.most_pages, options.shard_size)
         self.steps = Steps(options, metrics)
         self._fatal: BaseException | None = None
         self._stopping = threading.Event()
@@ -104,6 +110,7 @@ class Pipeline:
             else:
                 self.leases.drop(lease)
         self.steps.close()
+        self._paged.close()
 
     # Used by the worker --------------------------------------------------------------------------------------------
 
@@ -215,7 +222,7 @@ class Pipeline:
         """Return what is left of an image's work without that of lost leases; None if nothing is."""
         left = [each for each in work.together if not self._drops(each.lease)]
         if left and left[0] is not work:
-            left[0].body, left[0].reserved_bytes = work.body, work.reserved_bytes
+            work.hand_to(left[0])
         return combined(left)
 
     def _fetch(self) -> None:
@@ -238,7 +245,7 @@ class Pipeline:
             detail = "postponed because other images failed"
             work.failure = ImageFailure(is_transient=True, code="store_unavailable", about_content=False, detail=detail)
             return
-        if work.lease.store is not None:
+        if work.lease.store is not None and work.page == 1:  # a page reserves nothing: its file does
             work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
         with self.steps.fetch.timed(work.lease, key=work.image.key):
             try:
@@ -254,7 +261,7 @@ class Pipeline:
         if work.lease.store is None:
             load_features(work, self._model_of(work.lease).retagger.retags_from, self._files, self._engine)
         else:
-            fetch(work, self._options.max_object_bytes)
+            fetch(work, self._options.max_object_bytes, self._paged)
 
     def _decode(self) -> None:
         while (found := self.steps.decode.inbox.get()) is not None:
@@ -263,29 +270,12 @@ class Pipeline:
                 self._release(found)
                 continue
             with self.steps.decode.timed(work.lease, key=work.image.key):
-                self._decode_for(work.together, work.body)
+                assert work.body is not None
+                self._decoding.decode(work.together, work.body, work.file)
             self._release(work)
             for each in work.together:
                 if not self._drops(each.lease):
                     self.steps.inbox_of(each).put(each)
-
-    def _decode_for(self, works: Sequence[Work], body: bytes | memoryview | None) -> None:
-        """Decode one image for all of these. If that fails, decode it for each: what one asks for may be the reason."""
-        assert body is not None
-        try:
-            ways = [self._preprocessing_of(work.lease) for work in works]
-            found, facts = self._decoders.read_for_all(body, ways)
-            for work, decoded in zip(works, found, strict=True):
-                work.take(decoded)
-            hash_picture(works)
-            keep_facts(works, facts if self._options.keep_place else facts.without_place())
-        except Exception as error:  # noqa: BLE001
-            if len(works) == 1 or concerns_worker(error):
-                for work in works:
-                    self._judge(work, error)
-                return
-            for work in works:
-                self._decode_for([work], body)
 
     def _preprocessing_of(self, lease: Lease) -> Preprocessing:
         if not lease.is_further:
@@ -353,8 +343,10 @@ class Pipeline:
         finalise_old_failures(batch)
         with self.steps.write.timed(lease):
             how = (batch.thresholds, self._options.lease_seconds, self._files, batch.stage)
-            places = self._options.keep_place
-            state = self.leases.until_available(lease, lambda: write(self._engine, batch, *how, keep_place=places))
+            places, pages = self._options.keep_place, self._page_limits
+            state = self.leases.until_available(
+                lease, lambda: write(self._engine, batch, *how, keep_place=places, pages=pages)
+            )
         if state is None:
             return
         if batch.sound:
@@ -394,6 +386,9 @@ class Pipeline:
     def _release(self, work: Work) -> None:
         self._budget.release(work.reserved_bytes)
         work.reserved_bytes, work.body = 0, None
+        if work.file is not None:
+            self._paged.release(work.file)
+            work.file = None
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ram_core.opening.pages import may_have_pages
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.index.manifest import DamagedError
@@ -63,7 +64,9 @@ class Recall:
         """Fill in ``same`` of the works whose bytes have a record that is what their job asks for."""
         alike: defaultdict[Wanted, dict[int, Work]] = defaultdict(dict)
         for work in (each for found in works for each in found.together):
-            if work.sha256 is not None and not work.lease.is_further and not work.lease.is_over:
+            if work.sha256 is None or work.lease.is_further or work.lease.is_over:
+                continue
+            if not _counts_pages(work):
                 alike[_wanted(work.lease.shard)][work.image.id] = work
         try:
             for wanted, read in alike.items():
@@ -89,7 +92,7 @@ class Recall:
         known = [each for each in work.together if each.same is not None]
         left = combined(each for each in work.together if each.same is None)
         if left is not None and left is not work:
-            left.body, left.reserved_bytes, work.body, work.reserved_bytes = work.body, work.reserved_bytes, None, 0
+            work.hand_to(left)
         if left is not None:
             self._steps.decode.inbox.put(left)
         elif known:
@@ -100,6 +103,11 @@ class Recall:
             each.others, each.width, each.height = [], same.width, same.height
             each.caption, each.captioner, each.precision = same.caption, same.captioner, same.precision
             self._steps.inbox_of(each).put(each)
+
+
+def _counts_pages(work: Work) -> bool:
+    """Tell whether an image has to be opened although its bytes are known: to count the pages of its file."""
+    return work.registers_pages and work.body is not None and may_have_pages(work.body)
 
 
 def _wanted(shard: ClaimedShard) -> Wanted:

@@ -61,7 +61,12 @@ class Verdict:
 
 
 class UndecodableError(PermanentError):
-    """The bytes cannot be decoded as an image. Leaf classes say why."""
+    """The bytes cannot be decoded as an image. Leaf classes say why.
+
+    ``pages`` is how many pages the file has, as far as that is known.
+    """
+
+    pages: int = 1
 
 
 class EmptyFileError(UndecodableError):
@@ -98,6 +103,12 @@ class TooManyPixelsError(UndecodableError):
     """The image is larger than the limit: decoding it could take all memory."""
 
     code = "too_large"
+
+
+class NoPageError(UndecodableError):
+    """The file has no such page: it was replaced by another one after its pages were counted."""
+
+    code = "no_page"
 
 
 class DecoderCrashedError(UndecodableError):
@@ -175,6 +186,7 @@ _RECORDED: tuple[type[PermanentError], ...] = (
     TruncatedImageError,
     CorruptImageError,
     TooManyPixelsError,
+    NoPageError,
     DecoderCrashedError,
     DecoderTimeoutError,
     DecoderMemoryError,

@@ -22,7 +22,8 @@ class PipelineOptions:
     """Sizes and limits of the steps.
 
     ``keep_place``: whether to store where images were taken. ``reads_truncated``: whether pictures whose file is cut
-    short are read as far as they go.
+    short are read as far as they go. ``most_pages``: how many images a file may become; ``shard_size``: how many of
+    them are in a shard.
     """
 
     batch_size: int
@@ -34,6 +35,8 @@ class PipelineOptions:
     keep_place: bool = True
     reads_truncated: bool = False
     budget_bytes: int = 512 * 1024 * 1024
+    most_pages: int = 1_000
+    shard_size: int = 256
 
 
 class Steps:

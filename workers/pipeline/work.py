@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ram_core.picture_hashes import PictureHashes, pixels_of, shape_of
 from storage.ledger import claims, shards
+from storage.ledger.views import PAGES
+from storage.objects.pages import number_of
 from storage.results.openings import USUAL, OpeningView
 from storage.tables import RECOGNITION
 from workers.pipeline.retry import Action, verdict
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from storage.results.features import Kept
     from storage.results.images import ImageKey
     from storage.results.same_bytes import SameBytes
+    from workers.pipeline.paged_files import SharedFile
     from workers.stages import StageModel
 
 FAILURES_IN_A_ROW = 16
@@ -75,6 +78,7 @@ class Work:
     kept: Kept | None = None
     feature: NDArray[Any] | None = None  # (D,) vector or (R,) packed tokens, if new tags are computed from them
     body: bytes | memoryview | None = None
+    file: SharedFile | None = None  # with the body, if the image is one page of it
     same: SameBytes | None = None  # the record of an image with the same bytes, which is taken over
     copied_features: NDArray[Any] | None = None  # those of the other image, if the job stores them
     sha256: bytes | None = None  # of the body, or of that from which the stored features are
@@ -104,6 +108,26 @@ class Work:
             tiles=rows // columns - 1 if is_tiled else None,
             pages=decoded.pages if decoded.pages > 1 else None,
         )
+
+    @property
+    def page(self) -> int:
+        """The number of the page that the image is, from 1."""
+        return number_of(self.version)
+
+    @property
+    def registers_pages(self) -> bool:
+        """Whether the further pages of its file become images of their own."""
+        shard = self.lease.shard
+        return bool(shard.options.get(PAGES)) and not self.lease.is_further and self.page == 1
+
+    def count_pages(self, pages: int) -> None:
+        """Note how many pages the file has, also if it is one: then it was counted."""
+        self.opening = replace(self.opening, pages=pages)
+
+    def hand_to(self, other: Work) -> None:
+        """Give another work on the same image what was fetched."""
+        other.body, other.reserved_bytes, other.file = self.body, self.reserved_bytes, self.file
+        self.body, self.reserved_bytes, self.file = None, 0, None
 
     @property
     def together(self) -> list[Work]:

@@ -15,6 +15,8 @@ from storage.ledger import breaker, shards
 from storage.results import contents, features, metadata, openings, records
 from storage.results.packing import pack_vectors
 from storage.tables import SCORE_SCALE
+from workers import file_pages
+from workers.file_pages import Counted, PageLimits
 from workers.messages import features_kept
 from workers.pipeline.retry import UnstorableResultError, tries_allowed
 from workers.pipeline.work import ImageFailure
@@ -40,11 +42,13 @@ def write(  # noqa: PLR0913  (what all images of a batch share)
     stage: StageModel | None = None,
     *,
     keep_place: bool = True,
+    pages: PageLimits = PageLimits(),  # noqa: B008  (frozen)
 ) -> str:
     """Commit the outcomes of a batch and return the state of its job.
 
     ``thresholds`` are those of the model's tags; ``stage`` is the model of a batch of another stage than recognition.
     ``keep_place`` says whether to store where images were taken that take over the results of others.
+    ``pages`` says how many pages of a file become images, if the job wants them.
     Stored features are written to a file before the transaction that refers to it begins.
 
     If the database rejects results, the batch is bisected until the faulty image is isolated. The error is then
@@ -54,7 +58,7 @@ def write(  # noqa: PLR0913  (what all images of a batch share)
         FencedError: the lease was lost; nothing was written.
         ServiceUnavailableError: the database is unavailable; the same call may be repeated.
     """
-    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files, stage, keep_place))
+    return _write(engine, batch.lease, batch.works, _How(thresholds, lease_seconds, files, stage, keep_place, pages))
 
 
 def finalise_old_failures(batch: Batch) -> None:
@@ -82,6 +86,7 @@ class _How:
     files: FeatureFiles | None
     stage: StageModel | None
     keep_place: bool
+    pages: PageLimits
 
 
 def _write(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> str:
@@ -108,7 +113,9 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
     if kept and how.files is not None:
         rows = np.stack(list(kept.values()))
         file = how.files.write(shard.generation_id, features_kept(shard.model, shard.features), rows)
+    pages = _pages_of((*done, *failed))
     with unit_of_work(engine) as session:
+        place = file_pages.lock(session, pages, shard.job_id)
         # The fence first: it locks the shard's row until the commit. The outcomes are completed below.
         shards.require_held(session, shard.id, shard.epoch)
         existing = records.lock_existing(session, [work.image.id for work in (*done, *failed)])
@@ -126,8 +133,9 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         else:
             _write_recognised(session, done, existing, how, provenance)
             if shard.from_generation_id is None:
-                read = {work.image.id: (work.version, work.opening) for work in present if work.same is None}
-                openings.write(session, read, shard.job_id)
+                opened = [work for work in present if work.same is None]
+                opened += [work for work in failed if work.opening.pages and work.image.id in existing]
+                openings.write(session, {work.image.id: (work.version, work.opening) for work in opened}, shard.job_id)
         told = [(work, work.facts) for work in present if work.facts is not None]
         rows_of_files = [metadata.MetadataRow(work.image.id, work.version, asdict(facts)) for work, facts in told]
         metadata.write(session, rows_of_files, shard.job_id)
@@ -137,6 +145,8 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
         if file is not None:
             at = {work.image.id: (n, work.version) for n, work in enumerate(kept) if work.image.id in existing}
             features.link(session, shard.generation_id, file, at)
+        if place is not None:
+            file_pages.register(session, shard, place, pages, how.pages)
         records.write_failures(session, _failures(failed, existing), provenance)
         n_copied = shard.n_copied + len(copied)
         state = shards.advance(session, shard.id, shard.epoch, bytes(outcomes), how.lease_seconds, copied=n_copied)
@@ -144,6 +154,18 @@ def _commit(engine: Engine, lease: Lease, works: Sequence[Work], how: _How) -> s
             state = "failed" if breaker.trip(session, shard.job_id) else state
     lease.outcomes[:], lease.copied = outcomes, copied
     return state
+
+
+def _pages_of(works: Sequence[Work]) -> dict[int, Counted]:
+    """Return how many pages files have whose further pages become images, by the id of their image.
+
+    Files of which this could not be found out are left out.
+    """
+    return {
+        work.image.id: Counted(work.version, work.opening.pages or 1)
+        for work in works
+        if work.registers_pages and (work.failure is None or work.failure.about_content)
+    }
 
 
 def _read_bytes(works: Sequence[Work], existing: Mapping[int, str]) -> list[contents.ReadBytes]:

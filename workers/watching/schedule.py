@@ -9,7 +9,7 @@ import structlog
 from storage.database import limit_idleness, unit_of_work
 from storage.errors import ForbiddenError
 from storage.ledger import jobs, named_keys, watch_events, watches
-from storage.ledger.views import PRIORITIES, Priority
+from storage.ledger.views import PAGES, PRIORITIES, Priority
 from storage.objects.ignoring import Selection
 from storage.objects.source import parse_source, part_of, require_allowed
 from storage.results import teachings
@@ -92,6 +92,7 @@ def _create(session: Session, due: Due, *, of_keys: bool) -> int:
         features=asks["features"],
         vocabulary_id=vocabulary_id,
         selection=Selection(tuple(asks["include"]), tuple(asks["exclude"]), has_defaults=asks["defaults"]),
+        options={PAGES: True} if asks.get("pages") else None,  # watches that are older do not say
         watch_id=due.id,
         of_keys=of_keys,
         said_by=asks.get("said_by"),

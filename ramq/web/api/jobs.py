@@ -58,6 +58,7 @@ def create_job(
             priority=new.priority,
             stages=new.stages,
             selection=new.selection,
+            pages=new.pages,
             request=request,
             by=caller_of(http),
         )

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/watches", tags=["watches"])
 @router.post("", status_code=status.HTTP_201_CREATED)
 def add_watch(request: Request, services: ServicesDep, new: NewWatch, response: Response) -> AddedWatchOut:
     """Watch an archive, or a part of one: list it now and then every so often, and look where events say so."""
-    wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection)
+    wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection, new.pages)
     try:
         added = services.watches.add(
             absolute_source(new.source),

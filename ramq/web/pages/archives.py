@@ -53,11 +53,16 @@ def add_watch(
     source: Annotated[str, Form(max_length=4_096)] = "",
     every: Annotated[str, Form(max_length=20)] = "1h",
     events: Annotated[Literal["none", "inotify", "webhook"], Form()] = "none",
+    pages: Annotated[Literal["all", ""], Form()] = "",
 ) -> Response:
     """Watch an archive. Errors are shown above the list."""
     try:
         added = services.watches.add(
-            absolute_source(source.strip()), JobWishes(), every=every, events=events, by=caller_of(request)
+            absolute_source(source.strip()),
+            JobWishes(pages=bool(pages)),
+            every=every,
+            events=events,
+            by=caller_of(request),
         )
     except NotFoundError as error:
         # The archive in the form is missing, not this page, so this is not a 404.

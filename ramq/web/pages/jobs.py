@@ -43,10 +43,11 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     include: Annotated[str, Form(max_length=MOST_PATTERNS)] = "",
     exclude: Annotated[str, Form(max_length=MOST_PATTERNS)] = "",
     junk: Annotated[Literal["list", ""], Form()] = "",
+    pages: Annotated[Literal["all", ""], Form()] = "",
 ) -> Response:
     """Start a job and show it. Errors in the form are shown above it."""
     form = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": stages}
-    form |= {"include": include, "exclude": exclude, "junk": junk}
+    form |= {"include": include, "exclude": exclude, "junk": junk, "pages": pages}
     if not source.strip() or "\0" in source:
         problem = make_problem(422, "usage", "Enter an archive: s3://bucket/prefix, a folder, or a manifest.")
         return _jobs(request, services, form=form, problem=problem)
@@ -59,6 +60,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
             priority=priority,
             stages=[stages] if stages else [],
             selection=Selection(_lines(include), _lines(exclude), has_defaults=not junk),
+            pages=bool(pages),
             by=caller_of(request),
         )
     except NotFoundError as error:
@@ -92,7 +94,7 @@ def _jobs(
         is_live=any(_is_live(job) for job in page.items),
         models=services.jobs.models(),
         settings=services.settings,
-        form=dict.fromkeys(("model", "caption", "stages", "include", "exclude", "junk"), "")
+        form=dict.fromkeys(("model", "caption", "stages", "include", "exclude", "junk", "pages"), "")
         | {"priority": "normal"}
         | form,
         problem=problem,

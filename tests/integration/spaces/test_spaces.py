@@ -186,9 +186,9 @@ def test_three_stages_share_each_picture(services: Services, tmp_path: Path, mon
         fetched.append(key)
         return fetch(store, key, *args, **more)  # type: ignore[arg-type]
 
-    def decode_counted(decoders: Decoders, body: bytes, ways: list[Any]) -> object:
+    def decode_counted(decoders: Decoders, body: bytes, ways: list[Any], **more: Any) -> object:
         decoded.append(len({way.size for way in ways}))
-        return decode(decoders, body, ways)
+        return decode(decoders, body, ways, **more)
 
     monkeypatch.setattr(FolderStore, "fetch", fetch_counted)
     monkeypatch.setattr(Decoders, "read_for_all", decode_counted)

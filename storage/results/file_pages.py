@@ -1,0 +1,159 @@
+"""Pages of files as images: how many a file is known to have, and which are gone.
+
+The caller holds the lock of the archive: see ``images.upsert_page``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from storage.objects.base import ObjectInfo
+from storage.objects.pages import IS_PAGE, file_of, number_of, page_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+NOT_COUNTED = f"""(
+    image.key ~* '[.](tiff?|pdf)$' AND NOT {IS_PAGE}
+    AND NOT EXISTS (SELECT FROM opening WHERE opening.image_id = image.id AND opening.version = image.version
+        AND opening.pages IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM failure JOIN job ON job.id = failure.job_id
+        WHERE failure.image_id = image.id AND failure.version = image.version AND failure.about_content
+        AND NOT failure.retrying AND job.options -> 'pages' IS NOT NULL)
+)"""  # noqa: S608  (constants)
+"""Whether the pages of an ``image`` were never counted: it was recognised, or refused, by a job without pages, or by an
+earlier version of ramq. Its name is that of a file that may have several."""
+
+
+def counts(session: Session, archive_id: int, keys: Sequence[str]) -> dict[str, int]:
+    """Return how many pages these files have, by key: of those that were counted and have several."""
+    rows = session.execute(
+        text(
+            """SELECT image.key, opening.pages FROM image JOIN opening ON opening.image_id = image.id
+               WHERE image.archive_id = :archive_id AND image.key = ANY(:keys) AND opening.pages > 1
+                 AND opening.version = image.version"""
+        ),
+        {"archive_id": archive_id, "keys": list(keys)},
+    )
+    return {row.key: row.pages for row in rows}
+
+
+def settled_counts(session: Session, archive_id: int, pending: Sequence[int]) -> dict[str, int]:
+    """Return the same of the files of the page in ``listed`` (see ``images.upsert_page``) that are not ``pending``.
+
+    Whoever opens a pending file counts its pages again.
+    """
+    rows = session.execute(
+        text(
+            """SELECT image.key, opening.pages FROM listed
+               JOIN image ON image.archive_id = :archive_id AND image.key = listed.key
+               JOIN opening ON opening.image_id = image.id AND opening.version = image.version AND opening.pages > 1
+               WHERE image.id <> ALL(CAST(:pending AS bigint[]))"""
+        ),
+        {"archive_id": archive_id, "pending": list(pending)},
+    )
+    return {row.key: row.pages for row in rows}
+
+
+def files(session: Session, versions: Mapping[int, str]) -> dict[int, ObjectInfo]:
+    """Return images as objects of their archive, by id, each in the version that was read."""
+    rows = session.execute(
+        text("SELECT id, key, size, modified_at FROM image WHERE id = ANY(:ids)"), {"ids": list(versions)}
+    )
+    return {row.id: ObjectInfo(row.key, versions[row.id], row.size, row.modified_at) for row in rows}
+
+
+def had_pages(session: Session, image_ids: Sequence[int]) -> bool:
+    """Return whether further pages of any of these files are known."""
+    return bool(
+        session.scalar(
+            text(
+                f"""SELECT EXISTS (SELECT FROM image AS file JOIN image ON image.archive_id = file.archive_id
+                        AND image.key > file.key || '/page-' COLLATE "C"
+                        AND image.key < file.key || '/page-:' COLLATE "C" AND {IS_PAGE}
+                    WHERE file.id = ANY(:ids))"""  # noqa: S608  (constants)
+            ),
+            {"ids": list(image_ids)},
+        )
+    )
+
+
+def mark_gone(session: Session, archive_id: int, last: Mapping[str, int]) -> int:
+    """Mark pages as missing that files do not have any more: those behind the ``last`` one, by the key of the file.
+
+    Return how many. With 1 all pages but the file itself are marked.
+    """
+    if not last:
+        return 0
+    result = session.execute(
+        text(
+            f"""UPDATE image SET missing_since = now()
+                FROM unnest(CAST(:keys AS text[]), CAST(:last AS int[])) AS file (key, last)
+                WHERE image.archive_id = :archive_id AND image.missing_since IS NULL AND {IS_PAGE}
+                  AND image.key > file.key || '/page-' || lpad(CAST(file.last AS text), 5, '0') COLLATE "C"
+                  AND image.key < file.key || '/page-:' COLLATE "C" """  # noqa: S608  (constants)
+        ),
+        {"archive_id": archive_id, "keys": list(last), "last": list(last.values())},
+    )
+    return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+
+
+@dataclass(frozen=True, slots=True)
+class PageView:
+    """Which page of its file an image is.
+
+    Attributes:
+        page: its number, from 1; None: the file has one page, as far as is known.
+        file_key: the key of the file.
+        previous_id: the image of the page before, if there is one.
+        next_id: that of the page behind.
+        images: how many pages of the file are images, as far as they are not missing.
+    """
+
+    page: int | None
+    file_key: str
+    previous_id: int | None = None
+    next_id: int | None = None
+    images: int = 1
+
+
+def view(session: Session, archive_id: int, key: str, version: str, pages: int | None) -> PageView:
+    """Return which page of its file an image is. ``pages`` is how many the file has, as ``openings`` says."""
+    number, file_key = number_of(version), file_of(key, version)
+    if number == 1 and not pages:
+        return PageView(None, file_key)
+    around = {n: page_key(file_key, n) for n in (number - 1, number + 1) if n > 0}
+    rows = session.execute(
+        text("SELECT key, id FROM image WHERE archive_id = :archive_id AND key = ANY(:keys)"),
+        {"archive_id": archive_id, "keys": list(around.values())},
+    )
+    ids = {row.key: row.id for row in rows}
+    there = session.scalar(
+        text(
+            f"""SELECT count(*) FROM image WHERE archive_id = :archive_id AND missing_since IS NULL AND {IS_PAGE}
+                AND key > :key || '/page-' COLLATE "C" AND key < :key || '/page-:' COLLATE "C" """  # noqa: S608
+        ),
+        {"archive_id": archive_id, "key": file_key},
+    )
+    return PageView(
+        number, file_key, ids.get(around.get(number - 1, "")), ids.get(around[number + 1]), 1 + int(there or 0)
+    )
+
+
+def with_pages(session: Session, image_ids: Sequence[int]) -> list[int]:
+    """Return images and all pages of the files among them, ids ascending."""
+    rows = session.scalars(
+        text(
+            f"""SELECT image.id FROM image AS file JOIN image ON image.archive_id = file.archive_id
+                    AND image.key > file.key || '/page-' COLLATE "C" AND image.key < file.key || '/page-:' COLLATE "C"
+                    AND {IS_PAGE}
+                WHERE file.id = ANY(:ids)"""  # noqa: S608  (constants)
+        ),
+        {"ids": list(image_ids)},
+    )
+    return sorted({*image_ids, *rows})
