@@ -205,7 +205,9 @@ class Callers:
             caller = self._known(presented, of_settings)
         return caller
 
-    def _known(self, presented: Presented | None, of_settings: Token | None) -> Caller:
+    def _known(  # noqa: PLR0911  (one for each reason)
+        self, presented: Presented | None, of_settings: Token | None
+    ) -> Caller:
         kept = self._kept
         if presented is None or kept is None:
             is_unsure = presented is not None and self._failed
