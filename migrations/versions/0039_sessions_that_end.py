@@ -1,4 +1,4 @@
-"""The sessions of the page that have begun and not ended.
+"""The sessions of the page that have begun and not ended; who redid what was undone to keywords.
 
 Revision: 0039
 Follows: 0037
@@ -22,9 +22,11 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.PrimaryKeyConstraint("hash", name=op.f("pk_page_session")),
     )
+    op.add_column("keyword_act", sa.Column("redone_by", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    """Take back: signing out deletes only the cookie again."""
+    """Take back: signing out deletes only the cookie again, and who redid something is lost."""
     op.execute("SET LOCAL lock_timeout = '2s'")
+    op.drop_column("keyword_act", "redone_by")
     op.drop_table("page_session")

@@ -203,6 +203,17 @@ def undo(act_id: Act, as_json: Json = False) -> None:
     _tell(done, as_json=as_json)
 
 
+@app.command()
+def redo(act_id: Act, as_json: Json = False) -> None:
+    """Do again what was undone. Images then have the keywords that they would have if it had not been undone.
+
+    Example: ramq keyword redo 7
+    """
+    with services() as ramq:
+        done = _carry_out(ramq, ramq.keywords.begin_redo(act_id, ramq.author), as_json=as_json)
+    _tell(done, as_json=as_json)
+
+
 @app.command("continue")
 def go_on(act_id: Act, as_json: Json = False) -> None:
     """Do the rest of what was interrupted.
@@ -282,7 +293,11 @@ def _tell(done: ActView, *, as_json: bool) -> None:
     if as_json:
         print_json(done)
     elif done.state == "undone":
-        err().print(f"Undone: {done.what} ({plural(done.changed, 'image')}).", markup=False, soft_wrap=True)
+        err().print(
+            f"Undone: {done.what} ({plural(done.changed, 'image')}). `ramq keyword redo {done.id}` does it again.",
+            markup=False,
+            soft_wrap=True,
+        )
     else:
         err().print(
             f"{plural(done.changed, 'image')} of {done.images:,} changed. `ramq keyword undo {done.id}` takes it back.",

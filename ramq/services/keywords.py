@@ -189,7 +189,23 @@ class KeywordClient:
             if not keyword_acts.begin_undo(session, act_id, by):
                 act = keyword_acts.view(session, act_id)
                 if act.state == "undone":
-                    raise UsageError(f"{act.undone_by} has undone the change {act_id} already")
+                    raise UsageError(
+                        f"{act.undone_by} has undone the change {act_id} already; "
+                        f"`ramq keyword redo {act_id}` does it again"
+                    )
+            return keyword_acts.view(session, act_id)
+
+    def begin_redo(self, act_id: int, by: str = LOCAL) -> ActView:
+        """Begin to do again what was undone: ``go_on`` does it. Each image then has what it would have without that.
+
+        Raises:
+            NotFoundError: there is no such act.
+            UsageError: it is not undone.
+            ConflictError: an earlier version undid it, and kept no list of its images.
+        """
+        with unit_of_work(self._engine) as session:
+            if not keyword_acts.begin_redo(session, act_id, by):
+                raise UsageError(f"the change {act_id} is not undone, so there is nothing to redo")
             return keyword_acts.view(session, act_id)
 
     def give_up(self, act_id: int) -> None:

@@ -128,13 +128,15 @@ def step(
     request: Request,
     services: ServicesDep,
     act_id: Id,
-    step: Literal["continue", "undo"],
+    step: Literal["continue", "undo", "redo"],
     back: Annotated[str, Form(max_length=20 * MAX_TEXT)] = "",
 ) -> Response:
-    """Work on an unfinished act for two seconds, or begin to undo one."""
+    """Work on an unfinished act for two seconds, or begin to undo or redo one."""
     act = services.keywords.act(act_id)
     if step == "undo" and act.state != "undone":
         act = services.keywords.begin_undo(act_id, caller_of(request))
+    elif step == "redo" and act.undone_by is not None:
+        act = services.keywords.begin_redo(act_id, caller_of(request))
     services.keywords.go_on(act_id, seconds=STEP_SECONDS)
     return _to(act, back)
 

@@ -149,6 +149,12 @@ def test_the_search_page_gives_keywords_to_ticked_shown_and_all_images(client: T
     taken = client.post(action, data={"say": "remove", "words": "shown", "which": "all"})
     undone = client.post(f"{taken.headers['location']}/undo")
     assert "Undone by you" in client.get(undone.headers["location"], headers=HTML).text
+    assert 'aria-label="Redo 4' in client.get(undone.headers["location"], headers=HTML).text
+    redone = client.post(f"{taken.headers['location']}/redo")
+    assert "you redid it" in client.get(redone.headers["location"], headers=HTML).text
+    client.post(f"{taken.headers['location']}/undo")
+    assert client.post(f"/v1{taken.headers['location']}/redo").json()["state"] == "done"
+    assert_problem(client.post(f"/v1{taken.headers['location']}/redo"), 422, "usage")
     nobody = client.post(action, data={"say": "give", "words": "x", "which": "chosen"})
     assert nobody.status_code == 422
     assert "no image is ticked" in nobody.text
