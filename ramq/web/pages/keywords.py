@@ -7,7 +7,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
-from ramq.services.keywords import MAX_NAMED, STEP_SECONDS
+from ramq.services.keywords import MAX_NAMED, STEP_SECONDS, in_files_told
 from ramq.web.api.keywords import asked_in_words
 from ramq.web.deps import (
     MAX_ID,
@@ -118,8 +118,14 @@ def show_act(
     act = services.keywords.act(act_id)
     is_tagged = {name.casefold() for name in act.tags}
     named = [one for one in services.keywords.tags_named(act.added) if one.tag.casefold() not in is_tagged]
+    in_files = services.keywords.in_files(act.removed) if act.removed and act.state == "done" else 0
     return templates_of(request).show(
-        request, "keyword_act.html", act=act, back=_search_in(back), named=[] if act.state == "undone" else named
+        request,
+        "keyword_act.html",
+        act=act,
+        back=_search_in(back),
+        named=[] if act.state == "undone" else named,
+        left=in_files_told(in_files, act.removed),
     )
 
 
