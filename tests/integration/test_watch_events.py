@@ -53,10 +53,12 @@ def test_new_and_changed_files_are_recognised_and_known_ones_skipped(watched: Wa
     (root / "new.jpg").write_bytes(b"new")
     (root / "b/c.jpg").write_bytes(b"changed")
     job = watched.look("new.jpg", "b/c.jpg", "a.jpg")
-    assert counts(job) == (3, 1, 2, 0)
+    # A known file of which an event told is read once more: it may have traded names with an equally large and old one.
+    assert counts(job) == (3, 0, 3, 0)
     assert (job.state, job.priority) == ("done", "high")
     assert watched.view.event_job == job.id
     assert watched.view.searchable_after_seconds is not None
+    assert counts(watched.look("b/d.jpg", "a.jpg")) == (2, 1, 1, 0), "what was read since is not read again"
 
 
 def test_a_deleted_file_is_missing_and_not_a_failure(watched: Watched, root: Path) -> None:
@@ -69,7 +71,7 @@ def test_a_file_that_comes_back_is_no_longer_missing(watched: Watched, root: Pat
     (root / "a.jpg").rename(root / "away")
     watched.look("a.jpg")
     (root / "away").rename(root / "a.jpg")
-    assert counts(watched.look("a.jpg")) == (1, 1, 0, 0)
+    assert counts(watched.look("a.jpg")) == (1, 0, 1, 0)
     assert watched.missing() == set()
 
 
@@ -143,7 +145,7 @@ def test_keys_outside_of_the_watched_part_are_left_alone(services: Services, eng
     plan = Plan(engine, str(root))
     watched = Watched.new(services, plan, str(root / "b"))
     watched.do()
-    assert counts(watched.look("a.jpg", "b/c.jpg", "bc.jpg")) == (1, 1, 0, 0)
+    assert counts(watched.look("a.jpg", "b/c.jpg", "bc.jpg")) == (1, 0, 1, 0)
     assert "a.jpg" not in watched.known()
 
 
@@ -228,6 +230,8 @@ def test_a_store_that_does_not_answer_is_asked_again(watched: Watched, monkeypat
     job = watched.plan.ledger.view(job_id)
     assert (job.state, job.note) == ("running", "waiting: the disk does not answer")
     watched.plan.ledger.execute("UPDATE job SET list_next_at = NULL")
+    watched.plan.go_through()
+    watched.plan.work()
     watched.plan.go_through()
     assert watched.plan.ledger.view(job_id).state == "done"
 
