@@ -10,8 +10,9 @@ import pytest
 
 from storage.errors import UsageError
 from storage.ledger import watch_events
-from storage.objects.base import StoreUnavailableError
+from storage.objects.base import ObjectInfo, StoreUnavailableError
 from storage.objects.folder import FolderStore
+from storage.objects.s3 import S3Store
 from tests.plan import Plan
 from tests.watched import WISHES, Watched
 from workers import named_keys
@@ -258,6 +259,33 @@ def test_objects_with_any_name_are_looked_at_and_deleted_ones_missed(
     assert counts(job) == (4, 0, 4, 0)
     assert watched.missing() == {NAMES[4]}
     assert watched.known() == set(NAMES)
+
+
+def test_a_key_that_the_store_refuses_and_nobody_knows_is_left_to_the_next_listing(
+    s3_settings: Settings,
+    engine: Engine,
+    s3_server: S3Server,
+    bucket: str,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.services.fleet import client_services  # noqa: PLC0415
+
+    s3_server.put(bucket, dict.fromkeys(NAMES[:2], b"picture"))
+    real = S3Store.stat
+
+    def refusing(store: S3Store, key: str, known: str = "") -> ObjectInfo:
+        is_shown = key == NAMES[1]
+        return real(store, key, known) if is_shown else ObjectInfo(key, "!forbidden", 0, None)
+
+    with client_services(s3_settings) as ramq:
+        plan = Plan(engine, f"s3://{bucket}/2024", s3_endpoint_url=s3_server.endpoint_url)
+        watched = Watched.new(ramq, plan, f"s3://{bucket}/2024", events="webhook")
+        watched.do()
+        monkeypatch.setattr(S3Store, "stat", refusing)
+        job = watched.look("2024/made-up.jpg", *NAMES[:2])
+    assert (job.state, job.listed) == ("done", 2), "a known one fails, as after a listing"
+    assert watched.known() == set(NAMES[:2])
 
 
 def test_the_events_of_a_bucket_are_not_for_a_folder(services: Services, root: Path) -> None:
