@@ -68,6 +68,10 @@ class KeywordCalls(DuplicateCalls):
         """Undo what was done to keywords at one time."""
         return self._ended(self._ask(KeywordActOut, "POST", f"/v1/keywords/acts/{act_id}/undo"))
 
+    def redo_keywords(self, act_id: int) -> KeywordActOut:
+        """Do again what was undone."""
+        return self._ended(self._ask(KeywordActOut, "POST", f"/v1/keywords/acts/{act_id}/redo"))
+
     def give_keyword(self, image_id: int, word: str) -> ImageOut:
         """Give one image a keyword."""
         return self._ask(ImageOut, "PUT", f"/v1/images/{image_id}/keywords/{quote(word, safe='')}")

@@ -125,6 +125,7 @@ class Settings(BaseModel):
     pages_most: int = Field(1_000, ge=1, le=99_999, description="pages of one file that become images with `--pages`")
     near_distance: int = Field(MOST_DISTANCE, ge=0, le=MOST_DISTANCE, description="near copies: bits that may differ")
     near_cosine: float = Field(0.75, ge=-1, le=1, description="near copies: the least cosine of the vectors")
+    watch_keep_days: int = Field(30, ge=0, description="days that ended jobs on events are kept; 0: for ever")
     truncated: Literal["refuse", "read"] = Field("refuse", description="what to do with pictures that are cut short")
     keep_place: bool = Field(True, description="whether to store where images were taken, as their files say")
 

@@ -100,6 +100,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 webhook=_webhook(settings),
                 near=settings.near,
                 archive_allow=settings.archive_allow,
+                watch_keep_days=settings.watch_keep_days,
             )
         )
         engine.dispose()

@@ -24,7 +24,21 @@ Role = Literal["look", "correct", "run", "admin"]
 ROLES: tuple[Role, ...] = ("look", "correct", "run", "admin")
 """What a user may do. Each role includes those before it."""
 
-What = Literal["added", "role", "enabled", "disabled", "renamed", "removed", "token_created", "token_revoked"]
+What = Literal[
+    "added",
+    "role",
+    "enabled",
+    "disabled",
+    "renamed",
+    "removed",
+    "token_created",
+    "token_revoked",
+    "signed_in",
+    "signed_out",
+]
+
+SESSION_DAYS = 30
+"""How long a session of the page lasts at most."""
 
 _LOCK = 7_263_778
 
@@ -95,12 +109,15 @@ class Known:
         version: the newest event; 0 if there is none.
         has_tokens: whether a user has, or ever had, a token.
         tokens: those that are valid.
+        sessions: the SHA-256 of the cookie of each session of the page that has not ended, and in how many seconds
+            it does at the latest.
         renamed: the present name of each former one.
     """
 
     version: int
     has_tokens: bool
     tokens: tuple[ValidToken, ...]
+    sessions: Mapping[bytes, float]
     renamed: Mapping[str, str]
 
 
@@ -156,7 +173,7 @@ def known(session: Session) -> Known:
     )
     names = session.execute(text("SELECT name, former_names FROM account WHERE cardinality(former_names) > 0"))
     renamed = {former: row.name for row in names for former in row.former_names}
-    return Known(newest, has_tokens(session), tokens, renamed)
+    return Known(newest, has_tokens(session), tokens, _sessions(session), renamed)
 
 
 def has_tokens(session: Session) -> bool:
@@ -301,6 +318,32 @@ def tokens(session: Session, user: str | None = None, token_id: int | None = Non
 def revoke(session: Session, token_id: int) -> None:
     """Revoke a token. It stays in the list."""
     session.execute(text("UPDATE access_token SET revoked_at = now() WHERE id = :id"), {"id": token_id})
+
+
+def add_session(session: Session, cookie_hash: bytes) -> None:
+    """Note that a session of the page has begun. Those that are too old by now are deleted."""
+    session.execute(
+        text("DELETE FROM page_session WHERE started_at < now() - make_interval(days => :days)"),
+        {"days": SESSION_DAYS},
+    )
+    session.execute(text("INSERT INTO page_session (hash) VALUES (:hash)"), {"hash": cookie_hash})
+
+
+def end_session(session: Session, cookie_hash: bytes) -> bool:
+    """Forget a session of the page. Returns whether there was one."""
+    ended = session.execute(text("DELETE FROM page_session WHERE hash = :hash RETURNING hash"), {"hash": cookie_hash})
+    return ended.first() is not None
+
+
+def _sessions(session: Session) -> dict[bytes, float]:
+    rows = session.execute(
+        text(
+            """SELECT hash, extract(epoch FROM started_at + make_interval(days => :days) - now()) AS seconds_left
+               FROM page_session WHERE started_at > now() - make_interval(days => :days)"""
+        ),
+        {"days": SESSION_DAYS},
+    )
+    return {bytes(row.hash): float(row.seconds_left) for row in rows}
 
 
 def note_use(session: Session, token_ids: Sequence[int]) -> None:

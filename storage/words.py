@@ -107,6 +107,11 @@ class Token(NamedTuple):
     is_spaced: bool
 
 
+def is_unspaced(character: str) -> bool:
+    """Return whether a character is of a script without spaces, or of Korean."""
+    return _UNSPACED.match(character) is not None
+
+
 def clean(line: str) -> str:
     """Return a line as it is stored: composed (NFC), and without what PostgreSQL cannot store."""
     return unicodedata.normalize("NFC", without_unstorable(line))

@@ -98,6 +98,7 @@ class Worker:
         webhook: receives the reports of ended jobs; None: none are sent.
         near: what near copies are; None: this worker does not search for them.
         archive_allow: roots that watches may read; empty: all.
+        watch_keep_days: how long ended jobs on events of watches are kept; 0: for ever.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -113,6 +114,7 @@ class Worker:
         webhook: Webhook | None = None,
         near: Thresholds | None = None,
         archive_allow: tuple[str, ...] = (),
+        watch_keep_days: int = 0,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -134,7 +136,7 @@ class Worker:
         sizes = {"shard_size": shard_size, "most_pages": options.most_pages}
         self._planner = Planner(engine, models, fitness=self.fitness, s3=s3, sidecars=beside, **sizes)
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
-        self._watching = Watching(engine, self.id, archive_allow)
+        self._watching = Watching(engine, self.id, archive_allow, watch_keep_days)
         self._stopping = threading.Event()
         self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None

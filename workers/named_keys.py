@@ -18,6 +18,7 @@ from storage.database import unit_of_work
 from storage.ledger import ignored as ignored_keys
 from storage.ledger import listings, named_keys
 from storage.objects.base import MISSING_VERSION, is_below, marked
+from storage.objects.folder import FolderStore
 from storage.objects.ignoring import Ignoring
 from storage.objects.source import open_store, parse_source
 from storage.results import contents, file_pages, images
@@ -26,7 +27,7 @@ from workers.file_pages import upsert_page
 from workers.recorded import add_page, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -76,10 +77,11 @@ class NamedKeys:
         while not is_complete and not should_stop() and time.monotonic() < until:
             with unit_of_work(self.engine) as session:
                 keys = named_keys.after(session, listing.job_id, after, PAGE)
+                known = images.versions(session, listing.archive_id, keys)
             is_complete = len(keys) < PAGE
             if keys:
                 after = keys[-1]
-                seen = _look(listing, self.s3, keys)
+                seen = _look(listing, self.s3, keys, known)
                 if self.sidecars is not None:
                     self.sidecars.read_named(listing, partial(_opened, listing, self.s3), seen)
                 _record(self.engine, listing, generation_id, self.limits, after, seen)
@@ -96,20 +98,38 @@ def _opened(listing: ClaimedListing, s3: S3Options) -> ObjectStore:
     return open_store(parse_source(listing.archive_uri), s3)
 
 
-def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str]) -> list[ObjectInfo]:
-    """Return what the store has of these keys, in their order. What the job leaves out has its reason."""
+def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str], known: Mapping[str, str]) -> list[ObjectInfo]:
+    """Return what the store has of these keys, in their order. What the job leaves out has its reason.
+
+    ``known``: the versions of those that are known. A file of which an event told is another version also if it has the
+    size and the time of the known one: it may have traded names with another file.
+    """
     archive, store = parse_source(listing.archive_uri), _opened(listing, s3)
     store.check()
     ignoring = Ignoring(listing.selection, "s3" if archive.scheme == "s3" else "folder", listing.prefix, archive.prefix)
     store.read_rules(ignoring, keys)
     below = [key for key in keys if is_below(key, listing.prefix)]
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        seen = list(pool.map(store.stat, below))
+        if isinstance(store, FolderStore):
+            seen = list(pool.map(store.exact, below, [known.get(key, "") for key in below]))
+        else:
+            seen = list(pool.map(store.stat, below))
+    if archive.scheme == "s3":
+        # Who knows the secret of a watch may name any key, and a store may refuse to say that it does not exist. If it
+        # does, the next listing tells.
+        refused = {info.key for info in seen if _is_refused(info) and info.key not in known}
+        if refused:
+            log.warning("refused by the store and not known, so left to the next listing", keys=sorted(refused)[:5])
+            seen = [info for info in seen if info.key not in refused]
     gone = [info for info in seen if info.version == MISSING_VERSION]
     if gone and archive.scheme == "file" and _is_empty(archive.root):
         # A disk that is not mounted leaves an empty folder. The next listing asks a person.
         seen = [info for info in seen if info.version != MISSING_VERSION]
     return marked(seen, ignoring)
+
+
+def _is_refused(info: ObjectInfo) -> bool:
+    return info.version.startswith("!") and info.version != MISSING_VERSION
 
 
 def _is_empty(folder: str) -> bool:

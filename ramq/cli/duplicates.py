@@ -13,10 +13,13 @@ from ramq.cli.search import ArchiveOf, Json  # noqa: TC001  (typer reads the ann
 from ramq.services.duplicate_rows import Format, lines_of
 from storage.errors import UsageError
 from storage.results.copies import CopyRow
+from storage.results.lookup import uri_of
 from storage.results.near_views import NearRow
 from storage.results.nearness import MOST_DISTANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ramq.wiring import Services
     from storage.page import Page
     from storage.results.copies import CopyGroup
@@ -59,6 +62,8 @@ def duplicates(
     With --near: groups of near copies, which workers search for from time to time. A note says as of when, and how many
     images are newer.
 
+    If the groups are in several archives, images are named by their URIs.
+
     Images whose originals are missing are left out. Images that were read by an older version of ramq are known once
     their archive was listed again; near copies of them once they are read again.
 
@@ -92,6 +97,7 @@ def duplicates(
 
 
 def _print_same(page: Page[CopyGroup]) -> None:
+    named = _naming(page)
     print_table(
         ("images", "size", "first image", "keys"),
         (
@@ -99,7 +105,7 @@ def _print_same(page: Page[CopyGroup]) -> None:
                 group.count,
                 file_size(group.size_bytes),
                 str(group.images[0].image_id),
-                _keys([image.key for image in group.images], group.count),
+                named(group),
             )
             for group in page.items
         ),
@@ -113,6 +119,7 @@ def _print_near(page: Page[NearGroup], state: NearState, *, as_json: bool) -> No
     if as_json:
         print_json(as_data(page) | {"state": as_data(state)})
         return
+    named = _naming(page)
     print_table(
         ("images", "largest", "pixels", "size", "keys"),
         (
@@ -121,7 +128,7 @@ def _print_near(page: Page[NearGroup], state: NearState, *, as_json: bool) -> No
                 str(group.images[0].image_id),
                 _pixels(group.images[0]),
                 file_size(group.images[0].size_bytes),
-                _keys([image.key for image in group.images], group.count),
+                named(group),
             )
             for group in page.items
         ),
@@ -156,8 +163,16 @@ def _print_next(cursor: str | None) -> None:
         err().print(f"Next page: --cursor {cursor}", style="dim", soft_wrap=True)
 
 
-def _keys(keys: list[str], count: int) -> str:
-    return ", ".join(keys[:_KEYS_SHOWN]) + (", …" if count > _KEYS_SHOWN else "")
+def _naming(page: Page[CopyGroup] | Page[NearGroup]) -> Callable[[CopyGroup | NearGroup], str]:
+    """Return what names the first images of a group: keys or, if the list is of several archives, URIs."""
+    are_many = len({image.archive for group in page.items for image in group.images}) > 1
+
+    def named(group: CopyGroup | NearGroup) -> str:
+        shown = group.images[:_KEYS_SHOWN]
+        names = [uri_of(image.archive, image.key) if are_many else image.key for image in shown]
+        return ", ".join(names) + (", …" if group.count > _KEYS_SHOWN else "")
+
+    return named
 
 
 def _pixels(image: NearCopyView) -> str:

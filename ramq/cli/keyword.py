@@ -17,7 +17,7 @@ from storage.search.views import SearchQuery
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ramq.wiring import Services
     from storage.results.keyword_acts import ActView
@@ -97,26 +97,35 @@ def remove(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Remove keywords that people gave. Those in files stay.
+    """Remove keywords that people gave. Those in files stay, and the answer says how many images have them there.
 
     Example: ramq keyword remove draft --image 12
 
     Example: ramq keyword remove draft --query 'archive:1'
     """
+    from ramq.services.keywords import in_files_told  # noqa: PLC0415  (it loads numpy)
+    from storage.results.keyword_acts import IMAGES_AT_ONCE  # noqa: PLC0415
+
+    concerned: Iterable[Sequence[int]] | None
     with pointing_into(query), services() as ramq:
         if from_all:
             if query is not None or images or archive is not None:
                 raise UsageError("--all is about every image: omit --query, --image and --archive")
-            act = ramq.keywords.begin_removal(words, ramq.author)
+            act, concerned = ramq.keywords.begin_removal(words, ramq.author), None
             _confirm(ramq, act, yes=yes)
         elif query is None:
-            act = ramq.keywords.begin(_named(ramq, images, archive), remove=words, by=ramq.author)
+            ids = _named(ramq, images, archive)
+            act, concerned = ramq.keywords.begin(ids, remove=words, by=ramq.author), [sorted(set(ids))]
         else:
             asked = _asked(ramq, query, images, archive)
             act = ramq.keywords.begin_for_all(asked, remove=words, asked=_told(query, archive), by=ramq.author)
+            concerned = ramq.search.id_batches(asked, IMAGES_AT_ONCE)
             _confirm(ramq, act, yes=yes)
         done = _carry_out(ramq, act, as_json=as_json)
+        left = in_files_told(ramq.keywords.in_files(words, concerned), words)
     _tell(done, as_json=as_json)
+    if left:
+        err().print(visible(left), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -203,6 +212,17 @@ def undo(act_id: Act, as_json: Json = False) -> None:
     _tell(done, as_json=as_json)
 
 
+@app.command()
+def redo(act_id: Act, as_json: Json = False) -> None:
+    """Do again what was undone. Images then have the keywords that they would have if it had not been undone.
+
+    Example: ramq keyword redo 7
+    """
+    with services() as ramq:
+        done = _carry_out(ramq, ramq.keywords.begin_redo(act_id, ramq.author), as_json=as_json)
+    _tell(done, as_json=as_json)
+
+
 @app.command("continue")
 def go_on(act_id: Act, as_json: Json = False) -> None:
     """Do the rest of what was interrupted.
@@ -282,7 +302,11 @@ def _tell(done: ActView, *, as_json: bool) -> None:
     if as_json:
         print_json(done)
     elif done.state == "undone":
-        err().print(f"Undone: {done.what} ({plural(done.changed, 'image')}).", markup=False, soft_wrap=True)
+        err().print(
+            f"Undone: {done.what} ({plural(done.changed, 'image')}). `ramq keyword redo {done.id}` does it again.",
+            markup=False,
+            soft_wrap=True,
+        )
     else:
         err().print(
             f"{plural(done.changed, 'image')} of {done.images:,} changed. `ramq keyword undo {done.id}` takes it back.",

@@ -40,6 +40,7 @@ class KeywordActOut(FromView):
     )
     undone_by: str | None
     undone_at: datetime | None
+    redone_by: str | None = Field(description="who did it again after it was undone")
 
 
 class NewKeywords(BaseModel):

@@ -26,7 +26,10 @@ class NearCopyOut(FromView):
         description="what it shares with the largest image of the group: all bytes, all pixels as the model saw them, "
         "or nearly the picture"
     )
-    is_largest: bool = Field(description="whether it has the most pixels; of equally many, the most bytes")
+    is_largest: bool = Field(
+        description="whether it has the most pixels; of equally many, the most bytes; then the earliest date taken; "
+        "then the first key"
+    )
 
 
 class NearGroupOut(FromView):

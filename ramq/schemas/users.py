@@ -82,7 +82,18 @@ class EventOut(FromView):
     id: int
     at: datetime
     said_by: str = Field(description="name of who changed it")
-    what: Literal["added", "role", "enabled", "disabled", "renamed", "removed", "token_created", "token_revoked"]
+    what: Literal[
+        "added",
+        "role",
+        "enabled",
+        "disabled",
+        "renamed",
+        "removed",
+        "token_created",
+        "token_revoked",
+        "signed_in",
+        "signed_out",
+    ]
     user: str = Field(description="whom it is about, by the name at that time")
     token_id: int | None
     detail: str

@@ -229,6 +229,20 @@ class AccountClient:
                 accounts.note(session, by, "token_revoked", token.user, token_id=token_id)
             return accounts.tokens(session, token_id=token_id)[0]
 
+    # Sessions of the page ---------------------------------------------------------------------------------------------
+
+    def start_session(self, cookie_hash: bytes, user: str) -> None:
+        """Note that ``user`` signed in on the page, with the cookie that has this SHA-256."""
+        with self._changing() as session:
+            accounts.add_session(session, cookie_hash)
+            accounts.note(session, user, "signed_in", user)
+
+    def end_session(self, cookie_hash: bytes, user: str) -> None:
+        """End the session of the page whose cookie has this SHA-256. A session that has ended stays so."""
+        with self._changing() as session:
+            if accounts.end_session(session, cookie_hash):
+                accounts.note(session, user, "signed_out", user)
+
     # For requests and for reading ------------------------------------------------------------------------------------
 
     def known(self, before: Known | None = None, used: Iterable[int] = ()) -> Known:

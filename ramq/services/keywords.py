@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.page import Page
 from storage.remembered import read_only
-from storage.results import generations, keyword_acts, keywords, lookup
+from storage.results import generations, keyword_acts, keywords, lookup, metadata_search
 from storage.results.keyword_acts import IMAGES_AT_ONCE, ActSpec
-from storage.texts import fold_seen
+from storage.texts import fold, fold_seen, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +41,18 @@ class TagNamed(NamedTuple):
 
     word: str
     tag: str
+
+
+def in_files_told(count: int, words: Sequence[str]) -> str:
+    """Return in a sentence that so many images have these keywords in their files; nothing if there are none."""
+    if not count:
+        return ""
+    named = " or ".join(repr(word) for word in words)
+    has = "has" if count == 1 else "have"
+    return (
+        f"{plural(count, 'image')} {has} the keyword {named} in the file, where it stays: ramq does not change files. "
+        "Remove it with the program that wrote it, and the next job reads it anew."
+    )
 
 
 class KeywordClient:
@@ -126,9 +140,10 @@ class KeywordClient:
             act = keyword_acts.view(session, keyword_acts.begin(session, spec, parts))
             if not act.images:
                 if spec.if_any is not None:
+                    told = in_files_told(self.in_files(spec.if_any), spec.if_any)
                     raise NotFoundError(
                         f"no image has the keyword {spec.if_any[0]!r} from a person; `ramq keyword list` lists those "
-                        "that people gave. Keywords in files stay as they are"
+                        f"that people gave{'. ' if told else ''}{told.rstrip('.')}"
                     )
                 raise UsageError("the search finds no image, so nothing was changed")
         return act
@@ -189,7 +204,23 @@ class KeywordClient:
             if not keyword_acts.begin_undo(session, act_id, by):
                 act = keyword_acts.view(session, act_id)
                 if act.state == "undone":
-                    raise UsageError(f"{act.undone_by} has undone the change {act_id} already")
+                    raise UsageError(
+                        f"{act.undone_by} has undone the change {act_id} already; "
+                        f"`ramq keyword redo {act_id}` does it again"
+                    )
+            return keyword_acts.view(session, act_id)
+
+    def begin_redo(self, act_id: int, by: str = LOCAL) -> ActView:
+        """Begin to do again what was undone: ``go_on`` does it. Each image then has what it would have without that.
+
+        Raises:
+            NotFoundError: there is no such act.
+            UsageError: it is not undone.
+            ConflictError: an earlier version undid it, and kept no list of its images.
+        """
+        with unit_of_work(self._engine) as session:
+            if not keyword_acts.begin_redo(session, act_id, by):
+                raise UsageError(f"the change {act_id} is not undone, so there is nothing to redo")
             return keyword_acts.view(session, act_id)
 
     def give_up(self, act_id: int) -> None:
@@ -219,6 +250,19 @@ class KeywordClient:
         if not ids:
             raise NotFoundError(f"no image has the keyword {word!r} from a person; `ramq keyword list` lists them")
         return ids
+
+    def in_files(self, words: Sequence[str], parts: Iterable[Sequence[int]] | None = None) -> int:
+        """Return how many images have one of some words as a keyword in their files, where no act removes it.
+
+        ``parts``: count only these images, which are given some at a time; None: all.
+        """
+        with read_only(self._engine) as session:
+            # Files that an earlier version read have the characters that nobody sees in what is compared.
+            folds = {folded for word in keywords.checked(words) for folded in (fold_seen(word), fold(word))}
+            having = metadata_search.in_files(session, sorted(folds))
+        if parts is None or not len(having):
+            return len(having)
+        return sum(int(np.isin(list(ids), having, assume_unique=True).sum()) for ids in parts)
 
     def tags_named(self, words: Sequence[str]) -> list[TagNamed]:
         """Return those of some words that are names or synonyms of tags of the vocabulary in use."""

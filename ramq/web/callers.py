@@ -4,7 +4,8 @@ The valid tokens of users are kept in memory. A process reads them again when th
 ``FRESH_SECONDS`` old: first only whether anything was changed, which is one short statement. So a token that is
 revoked, and a user who is disabled, are let in for at most so long by any web server, and a request costs no statement.
 What a process changes itself, it knows at once. A token that it does not know may be new: it asks then, too, but at
-most every ``MISS_SECONDS``, however many wrong tokens are sent.
+most every ``MISS_SECONDS``, however many wrong tokens are sent. All of this holds for sessions of the page, too, with
+tokens of users and of the settings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from starlette.concurrency import run_in_threadpool
 
 from ramq.services.token_secrets import digest_of, session_from
-from ramq.web.tokens import Presented, Token, presented_by
+from ramq.web.tokens import Presented, Token, new_cookie, presented_by
 from storage.errors import RamqError
 
 if TYPE_CHECKING:
@@ -75,12 +76,13 @@ def caller_in(connection: HTTPConnection) -> Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What was read of the database. ``ends`` is when each token expires, on the clock of ``Callers``."""
+    """What was read of the database. ``ends`` and ``session_ends``: when each expires, on the clock of ``Callers``."""
 
     known: Known
     by_hash: Mapping[bytes, ValidToken]
     by_session: Mapping[bytes, ValidToken]
     ends: Mapping[int, float]
+    session_ends: Mapping[bytes, float]
 
 
 class Callers:
@@ -115,12 +117,12 @@ class Callers:
         """Return who sends a request, and remember it with the request."""
         presented = presented_by(connection)
         token = None if presented is None else self._tokens.matching(presented)
-        if token is not None:
+        if token is not None and presented is not None and not presented.is_session:
             caller = Caller(token, needs_token=True)
         elif presented is None and (self._tokens.are_set or self._is_reachable):
             caller = NOBODY
         else:
-            caller = await self._among_users(presented)
+            caller = await self._among_users(presented, token)
         connection.scope[_CALLER] = caller
         return caller
 
@@ -135,13 +137,24 @@ class Callers:
         kept = self._kept
         return name if kept is None else kept.known.renamed.get(name, name)
 
-    async def session_of(self, secret: str) -> str | None:
-        """Return the cookie's value for a token's secret, or None if the token is not valid."""
-        session = self._tokens.session_of(secret)
-        if session is not None:
-            return session
-        found = await self._among_users(Presented(digest_of(secret), is_session=False))
-        return None if found.token is None else session_from(secret.strip().encode())
+    async def sign_in(self, secret: str) -> str | None:
+        """Begin a session of the page with a token's secret. Returns its cookie; None: the token is not valid."""
+        presented = Presented(digest_of(secret))
+        token, session = self._tokens.matching(presented), self._tokens.session_of(secret)
+        if token is None or session is None:
+            token = (await self._among_users(presented)).token
+            session = session_from(secret.strip().encode())
+        if token is None:
+            return None
+        cookie = new_cookie(session)
+        await run_in_threadpool(self._accounts().start_session, digest_of(cookie), token.name)
+        return cookie
+
+    async def sign_out(self, connection: HTTPConnection) -> None:
+        """End the session of a request. The token with which it was begun stays valid."""
+        presented, token = presented_by(connection), caller_in(connection).token
+        if presented is not None and presented.cookie is not None and token is not None:
+            await run_in_threadpool(self._accounts().end_session, presented.cookie, token.name)
 
     def refresh(self, seconds: float | None = None) -> None:
         """Ask the database, unless that was done ``seconds`` ago or less. What is known stays if it is away."""
@@ -179,22 +192,30 @@ class Callers:
             {token.hash: token for token in known.tokens},
             {token.session_hash: token for token in known.tokens},
             {token.id: now + token.seconds_left for token in known.tokens if token.seconds_left is not None},
+            {cookie: now + seconds_left for cookie, seconds_left in known.sessions.items()},
         )
 
-    async def _among_users(self, presented: Presented | None) -> Caller:
+    async def _among_users(self, presented: Presented | None, of_settings: Token | None = None) -> Caller:
+        """Ask what the database says. ``of_settings``: the token of the settings with which the session was begun."""
         if not self._is_fresh(FRESH_SECONDS):
             await run_in_threadpool(self.refresh)
-        caller = self._known(presented)
+        caller = self._known(presented, of_settings)
         if presented is not None and caller.token is None and not self._is_fresh(MISS_SECONDS):
             await run_in_threadpool(self.refresh, MISS_SECONDS)
-            caller = self._known(presented)
+            caller = self._known(presented, of_settings)
         return caller
 
-    def _known(self, presented: Presented | None) -> Caller:
+    def _known(  # noqa: PLR0911  (one for each reason)
+        self, presented: Presented | None, of_settings: Token | None
+    ) -> Caller:
         kept = self._kept
         if presented is None or kept is None:
             is_unsure = presented is not None and self._failed
             return Caller(None, needs_token=self.need_tokens, is_unsure=is_unsure)
+        if presented.cookie is not None and self._clock() >= kept.session_ends.get(presented.cookie, float("-inf")):
+            return Caller(None, needs_token=self.need_tokens, is_unsure=self._failed)
+        if of_settings is not None:
+            return Caller(of_settings, needs_token=True)
         found = (kept.by_session if presented.is_session else kept.by_hash).get(presented.digest)
         # The look-up is by a hash, of which nobody can choose a part. Comparing all of it takes the same time always.
         expected = b"" if found is None else found.session_hash if presented.is_session else found.hash

@@ -114,6 +114,7 @@ POST /v1/datasets/{name}/review/tags/{tag}
 POST /v1/keywords/acts
 POST /v1/keywords/acts/{act_id}/continue
 POST /v1/keywords/acts/{act_id}/undo
+POST /v1/keywords/acts/{act_id}/redo
 POST /v1/keywords/rename
 PUT /v1/images/{image_id}/keywords/{word}
 DELETE /v1/images/{image_id}/keywords/{word}

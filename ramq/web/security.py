@@ -6,7 +6,7 @@ The rules:
    name, which refuses foreign pages whose name resolves to 127.0.0.1 (DNS rebinding).
 2. With tokens, every path except health checks, sign-in and static files requires one. It is sent as
    ``Authorization: Bearer``, or as the cookie that the sign-in page sets. The cookie holds a digest of the token and
-   is ``HttpOnly`` and ``SameSite=Strict``.
+   a random number. It is ``HttpOnly`` and ``SameSite=Strict``, and counts until its session is ended by signing out.
 3. The role of a token determines what it allows (``ramq.web.roles``). Answers that go on for long, such as event
    streams, end when the token is revoked.
 4. The rate limit applies to each token, and to each address for requests without a token.
@@ -145,8 +145,10 @@ class Gate:
         except HTTPException as error:
             await self._refuse(connection, error)(scope, receive, send_with_headers)
             return
-        # The right may end while the answer is sent: a user's token is revoked, or the first token is made.
-        may_end = caller is not NOBODY and (caller.token is None or caller.token.id is not None)
+        # The right may end while the answer is sent: a user's token is revoked, the first token is made, or who reads
+        # signs out.
+        is_of_settings = caller.token is not None and caller.token.id is None
+        may_end = caller is not NOBODY and not (is_of_settings and bearer_token(connection.headers) is not None)
         sending = self._while_valid(connection, needed, send_with_headers) if may_end else send_with_headers
         await self._app(scope, _limited(receive, _limit_for(connection)), sending)
 

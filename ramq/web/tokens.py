@@ -84,7 +84,7 @@ class Tokens:
         return bool(self._known)
 
     def session_of(self, secret: str) -> str | None:
-        """Return the cookie's value for a token's secret, or None if the token is unknown."""
+        """Return the first part of the cookie for a token's secret, or None if the token is unknown."""
         presented = digest_of(secret)
         found = None
         for _, known, _session in self._known:
@@ -93,7 +93,10 @@ class Tokens:
         return found
 
     def of(self, connection: HTTPConnection) -> Token | None:
-        """Return the token of ``connection``, from its header or its session, or None if there is no valid one."""
+        """Return the token of ``connection``, from its header or its cookie, or None if there is no valid one.
+
+        Whether the session has ended is not asked here.
+        """
         presented = presented_by(connection)
         return None if presented is None else self.matching(presented)
 
@@ -107,19 +110,37 @@ class Tokens:
 
 
 class Presented(NamedTuple):
-    """The SHA-256 of the token in the header of a request or, if there is no such header, of the session's cookie."""
+    """What a request presents: the token in its header or, if there is no such header, the cookie of a session.
+
+    Attributes:
+        digest: the SHA-256 of the token, or of the first part of the cookie, which only a token yields.
+        cookie: the SHA-256 of the whole cookie. Its second part is random, so that each session ends by itself.
+            None: a token.
+    """
 
     digest: bytes
-    is_session: bool
+    cookie: bytes | None = None
+
+    @property
+    def is_session(self) -> bool:
+        """Whether this is a session and not a token."""
+        return self.cookie is not None
+
+
+def new_cookie(session: str) -> str:
+    """Return the cookie of a new session. ``session`` is what only a token yields."""
+    return f"{session}.{secrets.token_hex(16)}"
 
 
 def presented_by(connection: HTTPConnection) -> Presented | None:
     """Return what a request presents to be let in; None: nothing. A header, also a wrong one, is what counts."""
     secret = bearer_token(connection.headers)
     if secret is not None:
-        return Presented(digest_of(secret), is_session=False)
-    session = connection.cookies.get(COOKIE)
-    return None if session is None else Presented(digest_of(session), is_session=True)
+        return Presented(digest_of(secret))
+    cookie = connection.cookies.get(COOKIE)
+    if cookie is None:
+        return None
+    return Presented(digest_of(cookie.partition(".")[0]), digest_of(cookie))
 
 
 def bearer_token(headers: Headers) -> str | None:

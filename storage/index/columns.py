@@ -18,11 +18,12 @@ import numpy as np
 from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of
+from storage.index.names import rows_named
 from storage.index.rows import Rows
 from storage.results.projection import RawRows, offsets_of, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
     from typing import Any
 
     from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Keys:
     offsets: NDArray[np.int64]
     blob: NDArray[np.uint8]
     order: NDArray[np.uint32]
+    _named: _Kept = field(default_factory=lambda: _Kept(KEPT_BITMAPS), init=False, compare=False, repr=False)
 
     def key(self, row: int) -> bytes:
         """Return the key of a row."""
@@ -56,6 +58,15 @@ class Keys:
         start = bisect_left(numbers, prefix, key=lambda n: self._head(n, len(prefix)))
         end = bisect_right(numbers, prefix, lo=start, key=lambda n: self._head(n, len(prefix)))
         return self.order[start:end]
+
+    def named(self, word: str, *, is_beginning: bool) -> BitMap:
+        """Return the rows whose file name has a word. The bitmap is cached and must not be changed."""
+        key = (word.casefold(), is_beginning)
+        kept = self._named.get(key)
+        if kept is None:
+            kept = bitmap_of(rows_named(self, word, is_beginning=is_beginning))
+            self._named.put(key, kept)
+        return kept
 
     def _head(self, number: int, length: int) -> bytes:
         row = self.order[number]
@@ -119,17 +130,17 @@ class _Kept:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._bitmaps: OrderedDict[tuple[int, int], BitMap] = OrderedDict()
+        self._bitmaps: OrderedDict[Hashable, BitMap] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: tuple[int, int]) -> BitMap | None:
+    def get(self, key: Hashable) -> BitMap | None:
         with self._lock:
             found = self._bitmaps.get(key)
             if found is not None:
                 self._bitmaps.move_to_end(key)
             return found
 
-    def put(self, key: tuple[int, int], bitmap: BitMap) -> None:
+    def put(self, key: Hashable, bitmap: BitMap) -> None:
         with self._lock:
             self._bitmaps[key] = bitmap
             while len(self._bitmaps) > self._limit:

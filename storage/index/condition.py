@@ -34,6 +34,14 @@ class Below:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """The name of the file has this word (``storage.index.names``), or one that begins so."""
+
+    word: str
+    is_beginning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ByJob:
     """The record was written by the job."""
 
@@ -88,4 +96,4 @@ class Not:
     part: Condition
 
 
-Condition = HasTag | InArchive | Below | ByJob | Modified | Sized | OneOf | All | Any | Not
+Condition = HasTag | InArchive | Below | Named | ByJob | Modified | Sized | OneOf | All | Any | Not

@@ -11,6 +11,8 @@ import numpy as np
 from storage.index.bitmaps import rows_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from pyroaring import BitMap
 
@@ -25,10 +27,8 @@ _SLASH = b"/"
 
 
 def count_archives(found: Selection) -> dict[int, int]:
-    """Return how many of the images are in each archive, by its id; nothing if some of them are remote."""
+    """Return how many of the images are in each archive, by its id. None of them may be remote."""
     counts: Counter[int] = Counter()
-    if found.remote is not None:
-        return counts
     for part, selected in found.parts:
         archives = part.rows.archives if selected is None else part.rows.archives[rows_in(selected)]
         times = np.bincount(archives)
@@ -39,24 +39,31 @@ def count_archives(found: Selection) -> dict[int, int]:
 def count_folders(found: Selection, limit: int) -> list[tuple[str, int]]:
     """Return the folders next below what all keys have in common, as prefixes of keys, with their numbers of images.
 
-    Those with the most images, at most ``limit``, in the order of their names. Nothing if some images are remote, or
-    if there are too many folders, or too many images beside them.
+    Those with the most images, at most ``limit``, in the order of their names. Nothing if there are too many folders,
+    or too many images beside them. None of the images may be remote.
     """
-    if found.remote is not None:
-        return []
     parts = [_InOrder(part, selected) for part, selected in found.parts if selected is None or len(selected)]
     ends = [key for part in parts for key in part.ends()]
     if not ends:
         return []
-    first, last = min(ends), max(ends)
-    same = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    base = first[: first.rfind(_SLASH, 0, same) + 1]
+    base = folder_of_all(min(ends), max(ends))
     counts: Counter[bytes] = Counter()
     for part in parts:
         folders = part.folders(base)
         if folders is None or len(counts) > MOST_FOLDERS:
             return []
         counts.update(folders)
+    return most_of(counts, limit)
+
+
+def folder_of_all(first: bytes, last: bytes) -> bytes:
+    """Return the folder, with its slash, that the first and the last of some keys have in common."""
+    same = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return first[: first.rfind(_SLASH, 0, same) + 1]
+
+
+def most_of(counts: Mapping[bytes, int], limit: int) -> list[tuple[str, int]]:
+    """Return the folders with the most images, at most ``limit``, in the order of their names."""
     most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
     return [(folder.decode(errors="replace"), count) for folder, count in sorted(most)]
 

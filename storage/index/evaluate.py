@@ -14,7 +14,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from storage.index.bitmaps import bitmap_of, bitmap_where, rows_in
-from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
+from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Named, Not, OneOf, Sized
 from storage.index.condition import Any as AnyOf
 from storage.index.rows import NO_DATE
 from storage.tables import SCORE_SCALE
@@ -52,15 +52,21 @@ def matching(rows: Rows, condition: Condition, within: BitMap | None = None) -> 
             found = (_everything(rows) if within is None else within) - matching(rows, part, within)
         case HasTag(tags):
             found = _of(within, _having(rows, tags))
-        case Below(prefix):
-            # Text that is not valid Unicode cannot be a key, but may come in from a command line.
-            below = rows.keys.below(prefix.encode(errors="surrogatepass"))
-            found = _of(within, _everything(rows) if len(below) == len(rows) else bitmap_of(below))
+        case Below() | Named():
+            found = _of(within, _by_key(rows, condition))
         case OneOf():
             found = _of(within, _one_of(rows, condition))
         case InArchive() | ByJob() | Modified() | Sized():
             found = _between(*_range(rows, condition), within)
     return found
+
+
+def _by_key(rows: Rows, condition: Below | Named) -> BitMap:
+    if isinstance(condition, Named):
+        return rows.keys.named(condition.word, is_beginning=condition.is_beginning)
+    # Text that is not valid Unicode cannot be a key, but may come in from a command line.
+    below = rows.keys.below(condition.prefix.encode(errors="surrogatepass"))
+    return _everything(rows) if len(below) == len(rows) else bitmap_of(below)
 
 
 def _having(rows: Rows, tags: tuple[tuple[int, int], ...]) -> BitMap:
@@ -230,7 +236,7 @@ def _effort(rows: Rows, condition: Condition) -> tuple[int, int]:
         case HasTag(tags):
             counts = rows.tags.assigned_counts
             return 0, sum(int(counts[tag_id]) for tag_id, _ in tags if tag_id < len(counts))
-        case Below() | OneOf():
+        case Below() | OneOf() | Named():
             return 1, 0
         case InArchive() | ByJob() | Modified() | Sized():
             return 2, 0

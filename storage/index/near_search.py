@@ -126,9 +126,9 @@ def search(engine: Engine, thresholds: Thresholds, goes_on: Callable[[], bool] =
     lone = int(np.count_nonzero(pairs.is_common & (counts == 1)))
     with tempfile.TemporaryDirectory(prefix="ramq-near-") as folder:
         path = Path(folder) / "vectors"
-        known, pixels, size_bytes = _write_vectors(engine, generation_id, ids[candidates], path, between)
+        known, pixels, size_bytes, taken_at = _write_vectors(engine, generation_id, ids[candidates], path, between)
         rows = candidates[known]
-        order = np.lexsort((ids[rows], -size_bytes, -pixels))
+        order = np.lexsort((ids[rows], taken_at, -size_bytes, -pixels))
         vectors = (
             np.memmap(path, dtype="<f2", mode="r", shape=(len(rows), size))
             if len(rows)
@@ -162,15 +162,18 @@ def _hashes(engine: Engine, between: Callable[[], None]) -> tuple[NDArray[np.int
 
 def _write_vectors(
     engine: Engine, generation_id: int, ids: NDArray[np.int64], path: Path, between: Callable[[], None]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Write the vectors of images to a file. Return which of the images have one, and the pixels and bytes of these."""
-    found: list[NDArray[np.int64]] = [np.empty((3, 0), dtype=np.int64)]
+) -> NDArray[np.int64]:
+    """Write the vectors of images to a file.
+
+    Returns:
+        (4, N): which of the images have one, and of these the pixels, the bytes, and when they were taken.
+    """
+    found: list[NDArray[np.int64]] = [np.empty((4, 0), dtype=np.int64)]
     with path.open("wb") as file:
         for start in range(0, len(ids), _VECTORS_AT_ONCE):
             between()
             with unit_of_work(engine) as session:
                 block = near_copies.vectors(session, generation_id, ids[start : start + _VECTORS_AT_ONCE])
             file.writelines(block.vectors)
-            found.append(np.stack([np.searchsorted(ids, block.ids), block.pixels, block.size_bytes]))
-    known, pixels, size_bytes = np.concatenate(found, axis=1)
-    return known, pixels, size_bytes
+            found.append(np.stack([np.searchsorted(ids, block.ids), block.pixels, block.size_bytes, block.taken_at]))
+    return np.concatenate(found, axis=1)

@@ -70,6 +70,9 @@ class KeyColumn(Protocol):
     def below(self, prefix: bytes) -> NDArray[np.uint32]:
         """Return the rows whose key begins with ``prefix`` (UTF-8), in any order and any archive."""
 
+    def named(self, word: str, *, is_beginning: bool) -> BitMap:
+        """Return the rows whose file name has a word. The bitmap is cached and must not be changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

@@ -119,6 +119,41 @@ def _require(session: Session, watch_id: int) -> None:
         raise unknown(watch_id)
 
 
+_OF_JOBS = ("shard", "skip", "ignored", "naming", "job_key", "notice")
+
+# Results of further stages say for which job they are, and whether they are wanted again is told by what that job was
+# asked for. So jobs with such stages stay. So do those with failures: these say why images have no record.
+_OLD = """
+    SELECT job.id FROM job
+    WHERE job.watch_id IS NOT NULL AND job.of_keys AND job.stage = 'recognition'
+        AND job.state IN ('done', 'cancelled') AND job.finished_at < now() - make_interval(days => :days)
+        AND job.failed = 0 AND NOT EXISTS (SELECT FROM failure WHERE failure.job_id = job.id)
+        AND NOT EXISTS (SELECT FROM job AS follower WHERE follower.with_job_id = job.id)
+        AND NOT EXISTS (SELECT FROM watch WHERE watch.event_job_id = job.id)
+        AND NOT EXISTS (SELECT FROM notice WHERE notice.job_id = job.id AND due_at IS NOT NULL)
+    ORDER BY job.id LIMIT :limit FOR UPDATE OF job SKIP LOCKED
+"""
+
+
+def forget_old_jobs(session: Session, days: int, limit: int = 100) -> int:
+    """Delete jobs on the keys of events that ended so many days ago. What they recorded stays.
+
+    Args:
+        session: the transaction.
+        days: jobs that ended later stay.
+        limit: at most so many.
+
+    Returns:
+        How many.
+    """
+    ids = {"ids": list(session.scalars(text(_OLD), {"days": days, "limit": limit}))}
+    if ids["ids"]:
+        for table in _OF_JOBS:
+            session.execute(text(f"DELETE FROM {table} WHERE job_id = ANY(:ids)"), ids)  # noqa: S608  (constants)
+        session.execute(text("DELETE FROM job WHERE id = ANY(:ids)"), ids)
+    return len(ids["ids"])
+
+
 # The schedule ------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,9 @@ PAGE_SIZE = 1_000
 MAX_KEY_BYTES = 2_000
 """Longer keys do not fit an index entry. S3 allows 1,024 bytes, so only deep folders exceed this."""
 
+INODE = "-c"
+"""In the version of a file, before the time of the last change of its inode."""
+
 MISSING_VERSION = "!missing"
 """Version of a key that a listing or a manifest names but that has no object."""
 

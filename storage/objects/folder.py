@@ -6,12 +6,14 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
 from storage.errors import ForbiddenError, NotFoundError, PermanentError, UsageError
 from storage.objects.base import (
     CHUNK_BYTES,
+    INODE,
     MAX_KEY_BYTES,
     MISSING_VERSION,
     PAGE_SIZE,
@@ -191,17 +193,37 @@ class FolderStore:
             return ObjectInfo(key, MISSING_VERSION, 0, None)
         return ObjectInfo(key, _version(status), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
-    def stat(self, key: str, known: str = "") -> ObjectInfo:  # noqa: ARG002  (the file tells it)
-        """Return the properties of one file; see ``ObjectStore.stat``. Of what a listing passes over, there is none."""
+    def stat(self, key: str, known: str = "") -> ObjectInfo:
+        """Return the properties of one file; see ``ObjectStore.stat``. Of what a listing passes over, there is none.
+
+        A file that has the size and the time of a ``known`` exact version (``exact``) has that version.
+        """
         info = self._info(os.fspath(self.root / key), key)
         if not info.version.startswith("!"):
             try:
-                is_file = stat.S_ISREG(os.lstat(self.root / key).st_mode)
+                status = os.lstat(self.root / key)
             except OSError:
-                is_file = False
-            if not is_file:
                 return ObjectInfo(key, MISSING_VERSION, 0, None)
+            if not stat.S_ISREG(status.st_mode):
+                return ObjectInfo(key, MISSING_VERSION, 0, None)
+            if known and _is_of(known, status):
+                return replace(info, version=known)
         return info
+
+    def exact(self, key: str, known: str) -> ObjectInfo:
+        """Return what ``stat`` does. If the file has a known size and time, its version tells more.
+
+        It then also says when its inode was last changed. So two files of equal size and time that trade names are
+        other versions than before.
+        """
+        info = self.stat(key)
+        if info.version.startswith("!") or not known:
+            return info
+        try:
+            status = os.lstat(self.root / key)
+        except OSError:
+            return ObjectInfo(key, MISSING_VERSION, 0, None)
+        return replace(info, version=_exact_version(status)) if _is_of(known, status) else info
 
     def fetch(self, key: str, version: str, max_bytes: int) -> Fetched:
         """Read one file; see ``ObjectStore.fetch``."""
@@ -216,13 +238,13 @@ class FolderStore:
                 except OSError as error:
                     raise StoreUnavailableError(f"{error.strerror}: {key}") from error
                 if _version(os.fstat(file.fileno())) == _version(before) and len(body) == before.st_size:
-                    return Fetched(body, _version(before))
+                    return Fetched(body, _exact_version(before) if INODE in version else _version(before))
         raise ObjectChangedError("the file kept changing while it was read")
 
     def open(self, key: str, version: str, start: int, length: int) -> Iterator[bytes]:
         """Read a part of one file; see ``ObjectStore.open``."""
         file = self._opened(key, version)
-        if version and not version.startswith("!") and version != _version(os.fstat(file.fileno())):
+        if version and not version.startswith("!") and not _is_of(version, os.fstat(file.fileno())):
             file.close()
             raise ObjectChangedError("the file changed while it was read")
         return _chunks(file, start, length)
@@ -336,6 +358,16 @@ def _chunks(file: IO[bytes], start: int, length: int) -> Iterator[bytes]:
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}"
+
+
+def _exact_version(status: os.stat_result) -> str:
+    """Return the version with the time of the last change of the inode, which a listing does not look at."""
+    return f"{_version(status)}{INODE}{status.st_ctime_ns}"
+
+
+def _is_of(version: str, status: os.stat_result) -> bool:
+    """Return whether a version, exact or not, has the size and time of a file."""
+    return version.partition(INODE)[0] == _version(status)
 
 
 def _storable(name: str) -> str:

@@ -7,6 +7,7 @@ lead out of it, and there may be more headers than memory has room for.
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -336,12 +337,15 @@ def _size_in(block: bytes) -> int | None:
         return None
 
 
+_BEFORE_ESCAPE = re.compile("\\\\+(?=x[89a-f][0-9a-f]|[\udc80-\udcff])")
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")
+
+
 def _usable(name: bytes, size: int, most: int) -> tuple[bytes, int]:
     """Return a name as a part of a key, and the size or what stands for it if the name cannot be used."""
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        text = name.decode(errors="backslashreplace")
+    # What looks like an escaped byte, and is not, has twice as many backslashes: no two names become one key.
+    text = _BEFORE_ESCAPE.sub(r"\g<0>\g<0>", name.decode(errors="surrogateescape"))
+    text = _NOT_UTF_8.sub(lambda found: rf"\x{ord(found[0]) - 0xDC00:02x}", text)
     parts = [part for part in text.split("/") if part not in {"", "."}]
     plain = "/".join(parts)
     if not parts or ".." in parts or "\0" in plain:

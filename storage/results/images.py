@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from storage.database import driver_connection
 from storage.errors import NotFoundError
-from storage.objects.base import MISSING_VERSION
+from storage.objects.base import INODE, MISSING_VERSION
 from storage.results import archives, file_pages, vectors
 from storage.results.features import RecordedPage
 from storage.tables import Image
@@ -40,7 +40,8 @@ class ImageKey:
 def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
     """Record a page of a listing: add new keys, update changed versions, leave the rest.
 
-    An unknown version does not replace a known one. Keys that are found again are no longer missing.
+    An unknown version does not replace a known one, nor does that of a file one that also has the time of its inode.
+    Keys that are found again are no longer missing.
     The page stays in the temporary table ``listed`` for the rest of the transaction.
     """
     archives.lock(session, [archive_id])
@@ -68,15 +69,21 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
             SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
                 missing_since = CASE WHEN excluded.version = :missing THEN coalesce(image.missing_since, now()) END
             WHERE excluded.version <> ''
-              AND (image.version <> excluded.version
+              AND ((image.version <> excluded.version AND NOT starts_with(image.version, excluded.version || :inode))
                    OR (image.missing_since IS NOT NULL AND excluded.version <> :missing))
             RETURNING id, xmax <> 0 AS was_known
             """
         ),
-        {"archive_id": archive_id, "missing": MISSING_VERSION},
+        {"archive_id": archive_id, "missing": MISSING_VERSION, "inode": INODE},
     )
     # The index shows dates and sizes. (A new row has no xmax, an updated one has that of the lock on its predecessor.)
     vectors.touch(session, [row.id for row in written if row.was_known])
+
+
+def versions(session: Session, archive_id: int, keys: Sequence[str]) -> dict[str, str]:
+    """Return the versions in which keys of an archive are known. Keys that are not are left out."""
+    known = select(Image.key, Image.version).where(Image.archive_id == archive_id, Image.key.in_(keys))
+    return {row.key: row.version for row in session.execute(known)}
 
 
 def ids_of_page(session: Session, archive_id: int) -> list[int]:

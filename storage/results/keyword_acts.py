@@ -2,7 +2,8 @@
 
 An act says of each of its images which words it has now, also if that changes nothing there. The last act that speaks
 of an image and a word counts, in the order in which acts began. Undoing an act takes out what it said. Each image then
-has the keywords that it would have if the act had never been: what others did before or afterwards stays.
+has the keywords that it would have if the act had never been: what others did before or afterwards stays. Its images
+are kept as parts, so that it can be redone: it says the same again, at its old place in the order.
 
 An act is done in parts of ``IMAGES_AT_ONCE``. Each is one transaction, so an act that is interrupted has done a whole
 number of parts, and can be continued or undone.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from sqlalchemy import func, select, text
 
 from storage.database import driver_connection
-from storage.errors import NotFoundError
+from storage.errors import ConflictError, NotFoundError
 from storage.results import keyword_tags, keywords
 from storage.results.keywords import Spoken
 from storage.tables import KeywordAct
@@ -100,6 +101,7 @@ class ActView:
     state: ActState
     undone_by: str | None
     undone_at: datetime | None
+    redone_by: str | None
 
     @property
     def what(self) -> str:
@@ -112,8 +114,10 @@ class ActView:
 
     @property
     def state_in_words(self) -> str:
-        """Its state, and by whom it was undone."""
-        return f"{self.state} by {self.undone_by}" if self.undone_by is not None else self.state
+        """Its state, and by whom it was undone or redone."""
+        if self.undone_by is not None:
+            return f"{self.state} by {self.undone_by}"
+        return self.state if self.redone_by is None else f"{self.state}, redone by {self.redone_by}"
 
 
 def begin(session: Session, spec: ActSpec, parts: Iterable[Sequence[int]]) -> int:
@@ -184,8 +188,37 @@ def begin_undo(session: Session, act_id: int, said_by: str) -> bool:
     act = _locked(session, act_id)
     if act.undone_by is not None:
         return False
-    act.undone_by = said_by
-    session.execute(text("DELETE FROM keyword_part WHERE act_id = :id"), {"id": act_id})
+    act.undone_by, act.redone_by = said_by, None
+    session.flush()
+    return True
+
+
+def begin_redo(session: Session, act_id: int, said_by: str) -> bool:
+    """Begin to do again what was undone, or was begun to be undone. Return False if it is not undone.
+
+    Raises:
+        NotFoundError: there is no such act.
+        ConflictError: of which images it spoke is not known any more.
+    """
+    act = _locked(session, act_id)
+    if act.undone_by is None:
+        return False
+    left = session.scalar(
+        text(
+            """SELECT sum(upper(r) - lower(r)) FROM keyword_part CROSS JOIN LATERAL unnest(image_ids) AS r
+               WHERE act_id = :id"""
+        ),
+        {"id": act_id},
+    )
+    if left is None and act.undone_at is not None and act.changed:
+        raise ConflictError(
+            f"which images the change {act_id} was about is not known any more, because an earlier version of ramq "
+            "undid it; do it anew"
+        )
+    act.undone_by = act.undone_at = act.finished_at = None
+    act.redone_by = said_by
+    # Images of which it said nothing are not looked at again: they got nothing, and would get nothing now.
+    act.seen, act.changed = act.images - int(left or 0), 0
     session.flush()
     return True
 
@@ -282,7 +315,7 @@ def _say(session: Session, act: KeywordAct, ids: Sequence[int]) -> int:
 
 
 def _awaited(session: Session, act: KeywordAct) -> set[str]:
-    """Return the words that older acts may still give, as they are compared."""
+    """Return the words that older acts may still give, unfinished or redone, as they are compared."""
     # First the lock and then the acts: what is planned no more is to be seen.
     is_planning = session.scalar(
         text(
@@ -294,7 +327,10 @@ def _awaited(session: Session, act: KeywordAct) -> set[str]:
     if is_planning:  # an act that may be older, and give any word
         return {fold_seen(word) for word in act.removed}
     older = session.scalars(
-        text("SELECT added FROM keyword_act WHERE id < :id AND finished_at IS NULL AND undone_by IS NULL"),
+        text(
+            """SELECT added FROM keyword_act WHERE id < :id AND (finished_at IS NULL OR undone_by IS NOT NULL)
+               AND EXISTS (SELECT FROM keyword_part WHERE act_id = keyword_act.id)"""
+        ),
         {"id": act.id},
     )
     return {fold_seen(word) for words in older for word in words}
@@ -303,6 +339,14 @@ def _awaited(session: Session, act: KeywordAct) -> set[str]:
 def _undo_part(session: Session, act: KeywordAct, ids: Sequence[int]) -> bool:
     if ids:
         keyword_tags.take_back(session, act, ids)
+        session.execute(
+            text(
+                """INSERT INTO keyword_part (act_id, number, image_ids)
+                   SELECT :act_id, (SELECT coalesce(max(number), -1) + 1 FROM keyword_part WHERE act_id = :act_id),
+                       (SELECT range_agg(int8range(id, id, '[]')) FROM unnest(CAST(:ids AS bigint[])) AS id)"""
+            ),
+            {"act_id": act.id, "ids": list(ids)},
+        )
         session.execute(
             text("DELETE FROM keyword_said WHERE act_id = :id AND image_id = ANY(:ids)"),
             {"id": act.id, "ids": list(ids)},
@@ -351,4 +395,5 @@ def _view(act: KeywordAct) -> ActView:
         state=state,
         undone_by=act.undone_by,
         undone_at=act.undone_at,
+        redone_by=act.redone_by,
     )

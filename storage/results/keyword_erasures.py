@@ -1,7 +1,8 @@
 """Erasing the keywords of images, and what the history of keywords tells of them.
 
 Which images an act speaks of is known as long as it has rows in ``keyword_said``. It has none of images that had too
-many keywords, or had not what it removes, and none at all once it is undone. So whenever images are erased, acts that
+many keywords, or had not what it removes. Once it is undone, ``keyword_part`` has them, to redo it; acts that an
+earlier version undid have none. So whenever images are erased, acts that
 speak of no image any more are erased, too, and so are the searches of acts that may have spoken of one of the images.
 """
 

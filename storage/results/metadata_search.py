@@ -133,6 +133,11 @@ def with_keyword(folded: str) -> tuple[Saying, Saying]:
     )
 
 
+def in_files(session: Session, folds: Sequence[str]) -> NDArray[np.int64]:
+    """Return the ids of the images that have one of some folded keywords in their files, ascending."""
+    return Saying("keyword_folds && %(keywords)s::text[]", (("keywords", tuple(folds)),)).images(session)[1]
+
+
 def with_words(ways: Sequence[tuple[str, ...]]) -> tuple[Saying, Saying]:
     """Return the images with all words of any of these ways: in their files, and in the keywords that people gave.
 

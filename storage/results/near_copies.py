@@ -54,11 +54,13 @@ _HASHES = f"""
 """  # noqa: S608  (constants)
 
 _VECTORS = """
-    SELECT record.image_id, record.width::bigint * record.height, image.size, vector.v
+    SELECT record.image_id, record.width::bigint * record.height, image.size, vector.v,
+        coalesce(extract(epoch FROM metadata.taken_at)::bigint, 9223372036854775807)
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {generation_id:d}
     JOIN vector ON vector.image_id = wanted.id AND vector.generation_id = {generation_id:d}
     JOIN image ON image.id = wanted.id
+    LEFT JOIN metadata ON metadata.image_id = wanted.id
     ORDER BY record.image_id
 """
 
@@ -69,6 +71,16 @@ _STAGE = """
 _LOCK = """
     SELECT image.id FROM image JOIN found_near ON found_near.image_id = image.id
     ORDER BY image.id FOR KEY SHARE OF image
+"""
+# Of those that have the bytes of the middle, any could be it. It is the one that lists show first.
+_NAME = """
+    UPDATE found_near SET group_id = first.image_id FROM (
+        SELECT DISTINCT ON (found.group_id) found.group_id, found.image_id
+        FROM found_near AS found JOIN content ON content.image_id = found.image_id
+        JOIN content AS middle ON middle.image_id = found.group_id AND middle.hash = content.hash
+        JOIN image ON image.id = found.image_id JOIN archive ON archive.id = image.archive_id
+        ORDER BY found.group_id, image.key, archive.uri
+    ) AS first WHERE found_near.group_id = first.group_id AND first.image_id <> first.group_id
 """
 _FILL = """
     INSERT INTO near_copy (image_id, group_id, distance, cosine)
@@ -115,11 +127,15 @@ class Hashes:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Images that have a vector: ``ids`` (N,) ascending, how large they are (N,), and ``vectors`` packed as float16."""
+    """Images that have a vector: ``ids`` (N,) ascending, how large they are (N,), and ``vectors`` packed as float16.
+
+    ``taken_at`` (N,): when, in seconds; the largest number: that is not known.
+    """
 
     ids: NDArray[np.int64]
     pixels: NDArray[np.int64]
     size_bytes: NDArray[np.int64]
+    taken_at: NDArray[np.int64]
     vectors: list[bytes]
 
 
@@ -200,6 +216,7 @@ def vectors(session: Session, generation_id: int, image_ids: NDArray[np.int64]) 
         np.array([row[0] for row in rows], dtype=np.int64),
         np.array([row[1] for row in rows], dtype=np.int64),
         np.array([row[2] for row in rows], dtype=np.int64),
+        np.array([row[4] for row in rows], dtype=np.int64),
         [row[3] for row in rows],
     )
 
@@ -219,6 +236,7 @@ def store(session: Session, found: Found, search: Search) -> NearState:
             copy.write_row(row)
     session.execute(text("ANALYZE found_near"))
     session.execute(text(f"SELECT count(*) FROM ({_LOCK}) AS locked"))  # noqa: S608  (constants)
+    session.execute(text(_NAME))
     session.execute(text("DELETE FROM near_copy"))
     session.execute(text(_FILL))
     counted = session.execute(text(_COUNTS)).one()

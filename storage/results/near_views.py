@@ -33,11 +33,13 @@ _IMAGES = """
         row_number() OVER largest AS place
     FROM near_copy JOIN image ON image.id = near_copy.image_id JOIN archive ON archive.id = image.archive_id
     LEFT JOIN content ON content.image_id = image.id
+    LEFT JOIN metadata ON metadata.image_id = image.id
     LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
     WHERE {of_group} AND image.missing_since IS NULL AND near_copy.distance <= :distance
       AND (CAST(:archive_id AS int) IS NULL OR image.archive_id = :archive_id)
     WINDOW largest AS (PARTITION BY near_copy.group_id
-        ORDER BY record.width::bigint * record.height DESC NULLS LAST, image.size DESC, image.id)
+        ORDER BY record.width::bigint * record.height DESC NULLS LAST, image.size DESC, metadata.taken_at,
+            image.key, archive.uri)
 """
 
 _PAGE = f"""
@@ -71,7 +73,8 @@ class NearCopyView:
         cosine: that of their vectors.
         same: what it shares with the largest image of the group: ``bytes``, ``pixels`` (the files differ, and show the
             same) or ``near``. The largest itself: ``bytes``.
-        is_largest: whether no image of the group has more pixels; of equally many, the largest file.
+        is_largest: whether no image of the group has more pixels; of equally many, the largest file, which was
+            compressed least; then the one that was taken first; then the one whose key is first.
     """
 
     image_id: int

@@ -11,12 +11,15 @@ import numpy as np
 
 from storage.errors import UsageError
 from storage.index import condition as conditions
+from storage.index.names import words_in
 from storage.results import archives, copies, images, near_copies, openings, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
     from storage.index.condition import Condition
@@ -64,6 +67,8 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
             return by_job(session, number(term))
         case "prefix":
             return below(term.value)
+        case "name":
+            return _named(term)
         case "after":
             return conditions.Modified(since=_moment(term))
         case "before":
@@ -91,6 +96,21 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
             return conditions.OneOf(near_copies.alike(session, image_id if image_id < BIGINT else 0))
         case name:
             raise TypeError(f"{name}: is found in pictures or their files, see storage.search.query")
+
+
+def _named(term: FieldTerm) -> Condition:
+    """Return the condition that all words of a text stand in the name of the file. ``*`` behind them: beginnings."""
+    text = term.value.strip()
+    words = words_in(text)
+    if not words:
+        raise QuerySyntaxError(term.at, "name: needs a word or a number, such as name:beach or name:IMG_2034")
+    return named(words, is_beginning=text.endswith("*"))
+
+
+def named(words: Sequence[str], *, is_beginning: bool = False) -> Condition:
+    """Return the condition that all these words stand in the name of the file; of the last one, its beginning."""
+    parts = [conditions.Named(word) for word in words[:-1]]
+    return conditions.All((*parts, conditions.Named(words[-1], is_beginning)))
 
 
 def _yes_or_no(term: FieldTerm) -> bool:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from storage.errors import UsageError
-from storage.index.counting import count_archives, count_folders
+from storage.index.counting import MOST_FOLDERS, count_archives, count_folders, folder_of_all, most_of
 from storage.remembered import remembered
-from storage.results import archives, metadata_search
+from storage.results import archives, metadata_search, places
 from storage.results.metadata_search import UNDATED, UNDATED_MONTH
 from storage.search.language.writer import filter_text
 from storage.search.views import FileFacet, FileFacets
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 MOST_BARS = 200
 """Years that are counted: a typing error may put a picture into another millennium."""
+
+MOST_REMOTE = 100_000
+"""Images of an index elsewhere whose archives and folders are counted: PostgreSQL reads a row of each."""
 
 _FIRST, _FIRST_MONTH = np.datetime64("0001-01-01T00:00:00", "us"), np.datetime64("0001-01", "M")
 
@@ -46,11 +51,11 @@ def file_facets(
         waits: whether to wait until keywords that were not read yet are read.
     """
     columns = kept.columns(session)
-    places = columns.places(found.ids())
-    places = places[places >= 0]
-    step, bars = _bars(columns, places)
+    known = columns.places(found.ids())
+    known = known[known >= 0]
+    step, bars = _bars(columns, known)
     dated = sum(bar.count for bar in bars)
-    counts = np.bincount(columns.cameras[places])
+    counts = np.bincount(columns.cameras[known])
     counts[:1] = 0  # without a camera
     most = [number for number in np.argsort(-counts, kind="stable")[:limit].tolist() if counts[number]]
     labels = metadata_search.camera_labels(session)
@@ -59,18 +64,34 @@ def file_facets(
         for number in most
         if number in labels
     ]
-    by_archive = count_archives(found)
+    by_archive, by_folder = _places(session, found, limit)
     uris = remembered(session, "addresses of archives", lambda: {one.id: one.uri for one in archives.every(session)})
     named = [
         FileFacet(uris[number], count, filter_text("archive", str(number)))
         for number, count in sorted(by_archive.items(), key=lambda pair: (-pair[1], pair[0]))
         if number in uris
     ]
-    folders = [FileFacet(folder, count, filter_text("prefix", folder)) for folder, count in count_folders(found, limit)]
+    folders = [FileFacet(folder, count, filter_text("prefix", folder)) for folder, count in by_folder]
     words: list[FileFacet] = []
     with suppress(UsageError):
         words = keywords.facets(session, found.ids(), limit, waits=waits)
     return FileFacets(step, bars, len(found) - dated, cameras, named[:limit], folders, words)
+
+
+def _places(session: Session, found: Selection, limit: int) -> tuple[Mapping[int, int], list[tuple[str, int]]]:
+    """Return the numbers of images in each archive, and in the folders next below what all keys have in common.
+
+    What an index elsewhere has of keys cannot be counted there. PostgreSQL tells it of ``MOST_REMOTE`` images.
+    """
+    if found.remote is None:
+        return count_archives(found), count_folders(found, limit)
+    ids = found.ids()
+    ends = places.ends(session, ids) if len(ids) <= MOST_REMOTE else None
+    if ends is None:
+        return {}, []
+    base = folder_of_all(*(key.encode() for key in ends)).decode()
+    counts = places.folders(session, ids, base, MOST_FOLDERS)
+    return places.by_archive(session, ids), [] if counts is None else most_of(counts, limit)
 
 
 def _bars(columns: Columns, places: NDArray[np.intp]) -> tuple[Step, list[FileFacet]]:

@@ -1,16 +1,20 @@
-"""Images that a text finds by what is said of them: keywords that people gave, and what their files say in words."""
+"""Images that a text finds by what is said of them: keywords that people gave, what files say, and their names."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from storage.index.condition import All, OneOf
+from storage.index.condition import Any as AnyOf
+from storage.index.names import words_in
 from storage.index.selection import Selection
 from storage.results import metadata, metadata_search
 from storage.results.metadata import folds_of
 from storage.results.moments import union
+from storage.search.fields import named
 from storage.search.fusion import spaces_of
 from storage.search.language import wanted_fields
 from storage.search.language.reading import Note
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
+    from storage.index.condition import Condition
     from storage.index.index import View
     from storage.results.metadata import MetadataView
     from storage.search.kept_images import KeptImages
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
     from storage.search.phrases import Phrase
     from storage.search.query import Match
     from storage.search.views import Hit, SearchQuery
+
+_LIKE_A_NAME = re.compile(r"(?:(?=.*\d)(?=.*[^\W\d_]|.*\d{3})\S{3,200}|\S{1,200}\.[A-Za-z]{2,4})")
 
 MAX_TOLD = 5
 """Keywords, titles and descriptions that a hit shows."""
@@ -42,7 +49,8 @@ _NOTHING = metadata.MetadataView()
 def told_of(session: Session, kept: KeptImages, view: View, match: Match, text: str) -> NDArray[np.int64]:
     """Return the images that match and of which all words of a text are said: ids, ascending, at most ``MAX_READ``.
 
-    The words may be in several places: one in a keyword that a person gave, another in the title in the file.
+    The words may be in several places: one in a keyword that a person gave, another in the title in the file. A text
+    without spaces that has a digit or an extension, such as ``IMG_2034``, is also found in the names of files.
     """
     found: NDArray[np.int64] | None = None
     for phrase in words_to_name(text):
@@ -51,10 +59,13 @@ def told_of(session: Session, kept: KeptImages, view: View, match: Match, text: 
         found = ids if found is None else np.intersect1d(found, ids, assume_unique=True)
         if not len(found):
             break
-    if found is None or not len(found):
+    either: list[Condition] = [] if found is None or not len(found) else [OneOf(found)]
+    if _LIKE_A_NAME.fullmatch(text.strip()) and view.remote is None:
+        either.append(named(words_in(text)))
+    if not either:
         return np.empty(0, dtype=np.int64)
     narrowed = () if match.condition is None else (match.condition,)
-    ids, _ = Selection.of(view, All((*narrowed, OneOf(found)))).best_by_tags((), MAX_READ)
+    ids, _ = Selection.of(view, All((*narrowed, AnyOf(tuple(either))))).best_by_tags((), MAX_READ)
     return np.sort(ids)
 
 
@@ -65,12 +76,13 @@ def note_of(order: Order, text: str | None) -> Note | None:
         return None
     if count == MAX_READ:
         return Note(
-            f"The words stand in keywords, titles or descriptions of {count:,} images or more. The newest {count:,} of "
-            "them come first. keyword: finds all images with a keyword."
+            f"The words stand in names, keywords, titles or descriptions of {count:,} images or more. The newest "
+            f"{count:,} of them come first. name: and keyword: find all images that have them there."
         )
     come = "comes" if count == 1 else "come"
     return Note(
-        f"The words also stand in keywords, titles or descriptions of {plural(count, 'image')}, which {come} first."
+        f"The words also stand in names, keywords, titles or descriptions of {plural(count, 'image')}, which {come} "
+        "first."
     )
 
 

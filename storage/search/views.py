@@ -287,9 +287,9 @@ class FileFacets:
         taken: the images by the date in their file, oldest first, without bars of 0.
         undated: how many have no date in their file.
         cameras: by the camera that their file names, most images first.
-        archives: by archive, most images first; empty if a remote index cannot tell.
+        archives: by archive, most images first; empty if they are in a remote index, and too many.
         folders: by the folder next below what all their keys have in common, in the order of their names; empty if
-            there are more than a thousand, or if a remote index cannot tell.
+            there are more than a thousand, or as ``archives``.
         keywords: by keyword, whether it is in their files or a person gave it, most images first; empty if there are
             too many to count.
     """

@@ -7,6 +7,7 @@ shard in one byte per image; rows only for failures; vectors apart from records,
 from storage.tables.accounts import AccessToken as AccessToken
 from storage.tables.accounts import Account as Account
 from storage.tables.accounts import AccountEvent as AccountEvent
+from storage.tables.accounts import PageSession as PageSession
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import HASH_BYTES as HASH_BYTES
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS

@@ -48,6 +48,16 @@ class AccessToken(Base):
     used_at: Mapped[datetime | None]
 
 
+class PageSession(Base):
+    """That somebody signed in on the page and has not signed out. Whose it is, the cookie says, not this row."""
+
+    __tablename__ = "page_session"
+
+    # SHA-256 of the cookie. Nothing that is stored can be used as one.
+    hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class AccountEvent(Base):
     """Who changed what about users and tokens. Its ids are in the order of the commits: see ``storage.accounts``."""
 

@@ -17,7 +17,7 @@ class KeywordAct(Base):
     Images that have none of ``if_any`` (folded words) are left alone; NULL: none is. ``query`` is the search that
     chose the images. ``images`` is how many were chosen, ``seen`` how many of them are done, ``changed`` how many of
     these got or lost a word, and ``full`` how many have too many keywords already. ``undone_by`` is set when the
-    undoing begins, ``undone_at`` when it has ended.
+    undoing begins, ``undone_at`` when it has ended. Both are empty again once it is redone, by ``redone_by``.
     """
 
     __tablename__ = "keyword_act"
@@ -38,10 +38,14 @@ class KeywordAct(Base):
     finished_at: Mapped[datetime | None]
     undone_by: Mapped[str | None]
     undone_at: Mapped[datetime | None]
+    redone_by: Mapped[str | None]
 
 
 class KeywordPart(Base):
-    """Images of an act that are still to be done, at most a thousand. The row is deleted when they are done."""
+    """Images of an act that are still to be done, or to be redone if it was undone, at most a thousand.
+
+    The row is deleted when they are done.
+    """
 
     __tablename__ = "keyword_part"
 

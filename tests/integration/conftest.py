@@ -15,6 +15,8 @@ from storage.index.index import VectorIndex
 from storage.search.search import Search
 from tests import crop_archive
 from tests.ledger import Ledger
+from tests.metadata_archive import worker
+from tests.same_picture import Photos, picture
 from tests.services.recognised import settings_for
 from tests.services.web import described_once
 
@@ -97,3 +99,21 @@ def cropped(located: Services, crop_worker: Worker) -> Services:
     job = crop_archive.work(located, crop_worker, crop_archive.start(located))
     assert (job.state, job.done, job.failed) == ("done", crop_archive.COUNT, 0)
     return located
+
+
+@pytest.fixture
+def photos(services: Services, crop_worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Photos:
+    """Three pictures, recognised."""
+    monkeypatch.setenv("NULL_MODEL_COUNT", str(tmp_path / "count"))
+    for number, name in enumerate(("a.png", "b/c.png", "d.png")):
+        picture(tmp_path / "photos" / name, number)
+    photos = Photos(services, crop_worker, tmp_path / "photos", tmp_path / "count")
+    assert (photos.run().done, photos.asked) == (3, 3)
+    return photos
+
+
+@pytest.fixture
+def made(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker of this process."""
+    with worker(services, monkeypatch) as made:
+        yield made

@@ -24,24 +24,11 @@ from workers import ending
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ramq.wiring import Services
-    from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
 
 BOX = (0.1, 0.1, 0.5, 0.5)
 LINE = rectangle(0.1, 0.2, 0.5, 0.3)
-
-
-@pytest.fixture
-def photos(services: Services, crop_worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Photos:
-    """Three pictures, recognised."""
-    monkeypatch.setenv("NULL_MODEL_COUNT", str(tmp_path / "count"))
-    for number, name in enumerate(("a.png", "b/c.png", "d.png")):
-        picture(tmp_path / "photos" / name, number)
-    photos = Photos(services, crop_worker, tmp_path / "photos", tmp_path / "count")
-    assert (photos.run().done, photos.asked) == (3, 3)
-    return photos
 
 
 def move(photos: Photos, old: str, new: str) -> None:

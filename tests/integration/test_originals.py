@@ -148,6 +148,8 @@ def test_a_server_without_credentials_says_so(client: TestClient, no_aws_environ
     answer = client.post("/v1/jobs", json={"source": "s3://photos"})
     problem = assert_problem(answer, 503, "credentials")
     assert "this server cannot read s3://photos: no credentials" in problem["detail"]
+    watch = assert_problem(client.post("/v1/watches", json={"source": "s3://photos"}), 503, "credentials")
+    assert "this server cannot read s3://photos: no credentials" in watch["detail"]
     page = client.post("/jobs", data={"source": "s3://photos"})
     assert "no credentials" in page.text
     assert len(services_of(client).jobs.list().items) == 1

@@ -20,7 +20,6 @@ from tests.same_picture import picture
 from tests.told_by_files import exif, jpeg, xmp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from storage.results.metadata import MetadataView
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def made(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with worker(services, monkeypatch) as made:
-        yield made
 
 
 @pytest.fixture

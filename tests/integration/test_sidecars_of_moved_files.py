@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.test_read_sidecars import beside, run, told
-from tests.metadata_archive import worker
 from tests.same_picture import picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ramq.wiring import Services
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def made(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with worker(services, monkeypatch) as made:
-        yield made
 
 
 @pytest.fixture

@@ -15,19 +15,12 @@ from tests.same_picture import picture
 from tests.told_by_files import xmp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.services.s3 import S3Server
     from workers.lifecycle import Worker
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def made(services: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    with worker(services, monkeypatch) as made:
-        yield made
 
 
 @pytest.fixture

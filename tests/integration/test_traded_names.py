@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -21,24 +20,7 @@ from tests import crop_archive
 from tests.integration.test_moved_files import move, said, say_everything
 from tests.same_picture import Photos, picture
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ramq.wiring import Services
-    from workers.lifecycle import Worker
-
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def photos(services: Services, crop_worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Photos:
-    """Three pictures, recognised."""
-    monkeypatch.setenv("NULL_MODEL_COUNT", str(tmp_path / "count"))
-    for number, name in enumerate(("a.png", "b/c.png", "d.png")):
-        picture(tmp_path / "photos" / name, number)
-    photos = Photos(services, crop_worker, tmp_path / "photos", tmp_path / "count")
-    assert (photos.run().done, photos.asked) == (3, 3)
-    return photos
 
 
 def swap(photos: Photos, one: str, other: str) -> None:

@@ -142,6 +142,31 @@ def test_a_name_that_is_not_utf_8_is_written_out_and_its_bytes_are_found() -> No
     assert contents(body) == {"图片.jpg".encode("gbk").decode(errors="backslashreplace") + r"\xff": b"abc"}
 
 
+def test_no_two_names_become_one_key() -> None:
+    names = [
+        b"caf\xe9.jpg",
+        rb"caf\xe9.jpg",
+        rb"caf\\xe9.jpg",
+        b"caf\\\xe9.jpg",
+        b"caf\\\\\xe9.jpg",
+        rb"plain\x41.jpg",
+        "caf\\\u00e9.jpg".encode(),
+    ]
+    body = b"".join(header(name, 1) + filled(b"x") for name in names) + END
+    found = [each.name for each in index_of(body).after(None)]
+    assert sorted(found) == sorted(
+        {
+            r"caf\xe9.jpg",
+            r"caf\\xe9.jpg",
+            r"caf\\\\xe9.jpg",
+            r"caf\\\xe9.jpg",
+            r"caf\\\\\xe9.jpg",
+            r"plain\x41.jpg",
+            "caf\\\u00e9.jpg",
+        }
+    )
+
+
 def test_of_a_name_that_is_too_long_the_beginning_is_kept() -> None:
     body = packed({"é" * 900 + ".jpg": b"x", "a.jpg": b"a"})
     found = {each.name: each.size for each in index_of(body, most=1_001).after(None)}

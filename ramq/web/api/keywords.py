@@ -102,6 +102,15 @@ def undo_keyword_act(request: Request, services: ServicesDep, act_id: Id) -> Key
     return _stepped(services, services.keywords.begin_undo(act_id, caller_of(request)))
 
 
+@router.post("/keywords/acts/{act_id}/redo")
+def redo_keyword_act(request: Request, services: ServicesDep, act_id: Id) -> KeywordActOut:
+    """Do again what was undone. If the answer is `unfinished`, send `continue` until it is `done`.
+
+    Images then have the keywords that they would have if it had not been undone.
+    """
+    return _stepped(services, services.keywords.begin_redo(act_id, caller_of(request)))
+
+
 @router.post("/keywords/rename")
 def rename_keyword(request: Request, services: ServicesDep, new: NewKeywordName) -> KeywordActOut:
     """Give all images that have one keyword from a person another one instead. Keywords in files stay."""

@@ -14,6 +14,7 @@ from ramq.services.watches import SecretError
 from ramq.web.deps import Id, ServicesDep, absolute_source, caller_of
 from ramq.web.tokens import bearer_token
 from storage.errors import NotFoundError, UsageError
+from storage.objects.base import CredentialsError
 
 router = APIRouter(prefix="/v1/watches", tags=["watches"])
 
@@ -34,6 +35,8 @@ def add_watch(request: Request, services: ServicesDep, new: NewWatch, response: 
     except NotFoundError as error:
         # The missing source is named in the body. The URL of the request exists, so this is not a 404.
         raise UsageError(str(error)) from error
+    except CredentialsError as error:
+        raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
     response.headers["Location"] = f"/v1/watches/{added.watch.id}"
     return AddedWatchOut.model_validate(added)
 

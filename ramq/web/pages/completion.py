@@ -20,6 +20,7 @@ FIELDS = {
     "score": "a tag and its minimum score: score:castle>0.8",
     "archive": "images of an archive",
     "prefix": "start of the key: prefix:2024/",
+    "name": "a word in the name of the file: name:beach",
     "taken": "when it was taken: taken:2023 or taken:2023-01..2024-02",
     "camera": "the camera, as the file says",
     "lens": "the lens, as the file says",

@@ -7,9 +7,20 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
-from ramq.services.keywords import MAX_NAMED, STEP_SECONDS
+from ramq.services.keywords import MAX_NAMED, STEP_SECONDS, in_files_told
 from ramq.web.api.keywords import asked_in_words
-from ramq.web.deps import MAX_ID, MAX_TEXT, FiltersDep, Id, ServicesDep, caller_of, query_string, templates_of
+from ramq.web.deps import (
+    MAX_ID,
+    MAX_TEXT,
+    FiltersDep,
+    Id,
+    SearchFormDep,
+    ServicesDep,
+    caller_of,
+    query_string,
+    templates_of,
+)
+from ramq.web.pages.search import Picture, Refused, show_screen
 from ramq.web.problems import problem_of
 from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
@@ -53,9 +64,14 @@ def show_keywords(
 
 @router.post("/keywords")
 def change_keywords(
-    request: Request, services: ServicesDep, asked: FiltersDep, said: Annotated[SaidOfImages, Form()]
+    request: Request,
+    services: ServicesDep,
+    asked: FiltersDep,
+    search: SearchFormDep,
+    said: Annotated[SaidOfImages, Form()],
+    picture: Picture = None,
 ) -> Response:
-    """Give keywords to images of a search, or remove them. Errors are shown on the page of keywords."""
+    """Give keywords to images of a search, or remove them. Errors are shown on the page of the search."""
     by = caller_of(request)
     words = words_in(said.words)
     add, remove = (words, []) if said.say == "give" else ([], words)
@@ -69,11 +85,12 @@ def change_keywords(
         else:
             ids = said.shown if said.which == "shown" else said.image
             if not ids:
-                raise UsageError("no image is chosen: tick some of them, or choose all")  # noqa: TRY301
+                raise UsageError("no image is ticked; tick some of them, or choose all images")  # noqa: TRY301
             act = services.keywords.begin(ids, add=add, remove=remove, with_tags=said.with_tags, by=by)
         services.keywords.go_on(act.id, seconds=STEP_SECONDS)
     except UsageError as error:
-        return _screen(request, services, refusal=error)
+        refused = Refused(problem_of(error), said.words, said.which, said.with_tags, frozenset(said.image))
+        return show_screen(request, services, search, picture or None, refused)
     return _to(act, said.back)
 
 
@@ -101,8 +118,14 @@ def show_act(
     act = services.keywords.act(act_id)
     is_tagged = {name.casefold() for name in act.tags}
     named = [one for one in services.keywords.tags_named(act.added) if one.tag.casefold() not in is_tagged]
+    in_files = services.keywords.in_files(act.removed) if act.removed and act.state == "done" else 0
     return templates_of(request).show(
-        request, "keyword_act.html", act=act, back=_search_in(back), named=[] if act.state == "undone" else named
+        request,
+        "keyword_act.html",
+        act=act,
+        back=_search_in(back),
+        named=[] if act.state == "undone" else named,
+        left=in_files_told(in_files, act.removed),
     )
 
 
@@ -111,13 +134,15 @@ def step(
     request: Request,
     services: ServicesDep,
     act_id: Id,
-    step: Literal["continue", "undo"],
+    step: Literal["continue", "undo", "redo"],
     back: Annotated[str, Form(max_length=20 * MAX_TEXT)] = "",
 ) -> Response:
-    """Work on an unfinished act for two seconds, or begin to undo one."""
+    """Work on an unfinished act for two seconds, or begin to undo or redo one."""
     act = services.keywords.act(act_id)
     if step == "undo" and act.state != "undone":
         act = services.keywords.begin_undo(act_id, caller_of(request))
+    elif step == "redo" and act.undone_by is not None:
+        act = services.keywords.begin_redo(act_id, caller_of(request))
     services.keywords.go_on(act_id, seconds=STEP_SECONDS)
     return _to(act, back)
 
@@ -131,7 +156,7 @@ def change_keywords_of_image(
     words: Annotated[str, Form(max_length=MAX_TEXT)] = "",
 ) -> Response:
     """Give one image keywords, or remove one. A word that cannot be a keyword leads to an error on the same page."""
-    from ramq.web.pages.images import show_screen  # noqa: PLC0415  (its page has a form of this one)
+    from ramq.web.pages.images import show_screen as show_image  # noqa: PLC0415  (its page has a form of this one)
 
     by = caller_of(request)
     try:
@@ -145,7 +170,7 @@ def change_keywords_of_image(
     except NotFoundError:
         raise
     except UsageError as error:
-        return show_screen(request, services, image_id, keyword_refusal=error)
+        return show_image(request, services, image_id, keyword_refusal=error)
     return RedirectResponse(f"/images/{image_id}#keywords", status_code=303)
 
 

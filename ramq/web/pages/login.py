@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ramq.web.deps import templates_of
 from ramq.web.problems import make_problem
 from ramq.web.tokens import COOKIE
+from storage.accounts import SESSION_DAYS
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,20 +26,23 @@ async def login(
     next: Annotated[str, Form(max_length=8_192)] = "/",  # noqa: A002  (the field's public name)
 ) -> Response:
     """Start a session for a valid token. Show the form again for an invalid one."""
-    session = await request.app.state.callers.session_of(token)
-    if session is None:
+    cookie = await request.app.state.callers.sign_in(token)
+    if cookie is None:
         problem = make_problem(401, "unauthorized", "That token is not valid.")
         return templates_of(request).show(request, "login.html", status=401, next=_own_path(next), problem=problem)
     response = RedirectResponse(_own_path(next), status_code=303)
     # Anybody can send this header. It makes nothing but the cookie stricter.
     is_secure = "https" in {request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()}
-    response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86_400)
+    response.set_cookie(
+        COOKIE, cookie, httponly=True, samesite="strict", secure=is_secure, max_age=SESSION_DAYS * 86_400
+    )
     return response
 
 
 @router.post("/logout")
-def logout() -> RedirectResponse:
-    """End the session."""
+async def logout(request: Request) -> RedirectResponse:
+    """End the session on every web server, and delete its cookie. The token stays valid."""
+    await request.app.state.callers.sign_out(request)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response

@@ -1,7 +1,7 @@
 """The search page: search by text, tags, similarity and pictures. Every state of it has a URL of its own."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.problem import Problem
-from ramq.web.deps import MAX_TEXT, Search, SearchFormDep, ServicesDep, templates_of
+from ramq.web.deps import MAX_TEXT, Search, SearchForm, SearchFormDep, ServicesDep, templates_of
 from ramq.web.pages.completion import completions, tag_names
 from ramq.web.pages.links import Links
 from ramq.web.problems import problem_of
@@ -24,27 +24,45 @@ FACETS = 40
 
 router = APIRouter(include_in_schema=False)
 
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What somebody sent with the form for keywords, and why it was refused."""
+
+    problem: Problem
+    words: str
+    which: str
+    with_tags: bool
+    ticked: frozenset[int]
+
+
 Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
 
 
 @router.get("/")
 def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, picture: Picture = None) -> Response:
     """Show the hits, the facets that narrow the search, and the search form."""
-    picture = picture or None
+    return show_screen(request, services, asked, picture or None)
+
+
+def show_screen(
+    request: Request, services: Services, asked: SearchForm, picture: str | None, refused: Refused | None = None
+) -> Response:
+    """Return the page of a search, with what was refused of its form for keywords."""
     problem = None
     try:
         links = Links(services.search.read(asked.others, asked.q), picture)
     except UsageError as error:
         links, problem = Links(asked.others, picture), problem_of(error)
     is_partial = request.headers.get("hx-request") == "true"
-    if not is_partial and _has_blanks(request.query_params.multi_items()):
+    if not is_partial and refused is None and _has_blanks(request.query_params.multi_items()):
         # Forms send empty fields too. Redirect to the URL without them, so that people can copy it.
         filled = [(name, value) for name, value in request.query_params.multi_items() if value.strip()]
         return RedirectResponse(f"/?{urlencode(filled)}", status_code=303)
     if not request.query_params.get("limit"):
         links = Links(replace(links.query, limit=HITS_PER_SCREEN), picture)
     found = Faceted(HitPage(items=[]), [], None, None)
-    is_more = is_partial and bool(links.query.cursor)
+    is_more = is_partial and bool(links.query.cursor) and refused is None
     if problem is None:
         found, problem = _find(request, services, links, 0 if is_more else FACETS)
     if is_more and problem is None:
@@ -52,11 +70,12 @@ def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, p
     return _show(
         request,
         "search.html",
-        status=problem.status if problem else 200,
+        status=problem.status if problem else refused.problem.status if refused else 200,
         asked=asked,
         links=links,
         hits=found.page,
         problem=problem,
+        refused=refused,
         facets=found.tags,
         located=found.regions,
         files=found.files,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Not, OneOf, Sized
+from storage.errors import UsageError
+from storage.index.condition import All, Below, ByJob, HasTag, InArchive, Modified, Named, Not, OneOf, Sized
 from storage.index.condition import Any as AnyOf
 from storage.index.rows import NO_DATE
 from storage.tables import SCORE_SCALE
@@ -58,6 +59,8 @@ def filter_of(  # noqa: C901, PLR0911 - one for each kind of condition
             return one_of(image_ids.tolist()) if holds else none_of(image_ids.tolist())
         case Below(prefix):
             return _below(prefix, holds=holds)
+        case Named():
+            raise UsageError("name: needs the index of segments; with Milvus use prefix: for the start of a key")
         case Modified(since, until):
             earliest = NO_DATE + 1 if since is None else _microseconds(since)
             end = None if until is None else _microseconds(until)

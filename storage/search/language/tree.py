@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FieldName = Literal[
-    "archive", "job", "prefix", "after", "before", "larger", "smaller", "missing", "duplicate", "same", "nearly",
-    "truncated",
-    "read", "taken", "camera", "lens", "near", "keyword", "rating",
+    "archive", "job", "prefix", "name", "after", "before", "larger", "smaller", "missing", "duplicate", "same",
+    "nearly", "truncated", "read", "taken", "camera", "lens", "near", "keyword", "rating",
 ]  # fmt: skip
 RegionFieldName = Literal["count", "area"]
 Sign = Literal[">=", ">", "=", "<=", "<"]

@@ -49,7 +49,21 @@ def words_of(acts: list[Act], image: int) -> dict[str, str]:
     return has
 
 
-KINDS = ("give", "give", "give", "remove", "both", "rename", "rename", "remove everywhere", "undo", "undo", "continue")
+KINDS = (
+    "give",
+    "give",
+    "give",
+    "remove",
+    "both",
+    "rename",
+    "rename",
+    "remove everywhere",
+    "undo",
+    "undo",
+    "redo",
+    "redo",
+    "continue",
+)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(KINDS),
@@ -84,7 +98,25 @@ def begin(services: Services, step: tuple[str, str, str, int, str, bool], images
     return begun.id
 
 
-def test_undoing_takes_an_act_out_of_the_history(told: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def go_on(services: Services, step: tuple[str, str, str, int, str, bool], act: Act, number: int) -> None:
+    """Undo, redo or continue an act, if that is possible, and note it in the model, too."""
+    kind, *_, who, is_whole = step
+    if kind == "undo" and not act.is_undone:
+        services.keywords.go_on(services.keywords.begin_undo(number, who).id)
+        act.is_undone = True
+    elif kind == "redo" and act.is_undone:
+        done = services.keywords.go_on(services.keywords.begin_redo(number, who).id)
+        assert (done.state, done.seen, done.redone_by) == ("done", done.images, who)
+        act.is_undone, act.done = False, act.images
+    elif kind not in {"undo", "redo"} and not act.is_undone:
+        # Not whole: the next image only.
+        act.done = act.images if is_whole else act.images[: len(act.done) + 1]
+        services.keywords.go_on(number, seconds=None if is_whole else 0)
+
+
+def test_undoing_takes_an_act_out_of_the_history_and_redoing_puts_it_back(
+    told: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ramq.services.keywords.IMAGES_AT_ONCE", 1)
     images = sorted(hit.image_id for hit in told.search.page(SearchQuery(limit=2)).items)
 
@@ -101,7 +133,7 @@ def test_undoing_takes_an_act_out_of_the_history(told: Services, monkeypatch: py
         acts: list[Act] = []
         numbers: list[int] = []
         for step in steps:
-            if step[0] not in {"undo", "continue"}:
+            if step[0] not in {"undo", "redo", "continue"}:
                 try:
                     numbers.append(begin(told, step, images, acts))
                 except NotFoundError:  # no image has the word that shall be renamed
@@ -112,15 +144,7 @@ def test_undoing_takes_an_act_out_of_the_history(told: Services, monkeypatch: py
                 at = max(len(acts) - 1 - step[3], 0)
             else:
                 continue
-            act, number = acts[at], numbers[at]
-            if step[0] == "undo":
-                if not act.is_undone:
-                    told.keywords.go_on(told.keywords.begin_undo(number, step[4]).id)
-                    act.is_undone = True
-            elif not act.is_undone:
-                # Not whole: the next image only.
-                act.done = act.images if step[5] else act.images[: len(act.done) + 1]
-                told.keywords.go_on(number, seconds=None if step[5] else 0)
+            go_on(told, step, acts[at], numbers[at])
             expected = {image: words for image in images if (words := list(words_of(acts, image).values()))}
             assert {image: sorted(words) for image, words in told.keywords.words(images).items()} == {
                 image: sorted(words) for image, words in expected.items()

@@ -149,9 +149,21 @@ def test_the_search_page_gives_keywords_to_ticked_shown_and_all_images(client: T
     taken = client.post(action, data={"say": "remove", "words": "shown", "which": "all"})
     undone = client.post(f"{taken.headers['location']}/undo")
     assert "Undone by you" in client.get(undone.headers["location"], headers=HTML).text
+    assert 'aria-label="Redo 4' in client.get(undone.headers["location"], headers=HTML).text
+    redone = client.post(f"{taken.headers['location']}/redo")
+    assert "you redid it" in client.get(redone.headers["location"], headers=HTML).text
+    client.post(f"{taken.headers['location']}/undo")
+    assert client.post(f"/v1{taken.headers['location']}/redo").json()["state"] == "done"
+    assert_problem(client.post(f"/v1{taken.headers['location']}/redo"), 422, "usage")
     nobody = client.post(action, data={"say": "give", "words": "x", "which": "chosen"})
     assert nobody.status_code == 422
-    assert "no image is chosen" in nobody.text
+    assert "no image is ticked" in nobody.text
+    assert "3 images" in nobody.text, "the search is shown with the message"
+    assert 'value="x"' in nobody.text
+    long = {"say": "give", "words": "y" * 300, "which": "chosen", "image": shown[:1]}
+    kept = client.post(action, data=long).text
+    assert "at most 200 characters" in kept
+    assert len(re.findall(r'name="image" value="\d+" checked', kept)) == 1
     elsewhere = client.post(action, data={"say": "give", "words": "x", "which": "all", "back": "//evil.example"})
     assert "evil" not in elsewhere.headers["location"]
 

@@ -75,7 +75,7 @@ def test_plain_words_find_keywords_titles_and_descriptions_first_and_the_notes_s
     assert [source for source, _ in sources[described]] == ["description"]
     assert sources[titled] == []
     assert [hit.why.is_told for hit in found.items if hit.why][:4] == [True, True, False, False]
-    assert "also stand in keywords, titles or descriptions of 2 images, which come first" in found.notes[-1].text
+    assert "also stand in names, keywords, titles or descriptions of 2 images, which come first" in found.notes[-1].text
     both = page(photos, "a cake for the oma")
     assert both.items[0].image_id == titled, "one word is in the title, another one in a keyword"
     assert {one.source for one in both.items[0].told} == {"title", "keyword"}

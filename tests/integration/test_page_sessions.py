@@ -1,0 +1,96 @@
+"""Sessions of the page: what signing out ends, and when they end by themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from storage.database import unit_of_work
+from tests.integration.test_accounts import Clock, bearer, later
+from tests.services.web import assert_problem, services_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.testclient import TestClient
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(make_client: Callable[..., TestClient], clock: Clock) -> Callable[..., TestClient]:
+    """Makes web servers over one database, all with the clock of the test."""
+
+    def make_one(**changes: Any) -> TestClient:
+        client = make_client(**changes)
+        client.app.state.callers._clock = clock  # type: ignore[attr-defined]  # FastAPI's own
+        return client
+
+    return make_one
+
+
+def test_signing_out_ends_this_session_on_every_server_and_nothing_else(
+    make: Callable[..., TestClient], clock: Clock
+) -> None:
+    first, second = make(), make()
+    accounts = services_of(first).accounts
+    accounts.add("boss", "admin")
+    secret = accounts.create_token("boss").secret
+    cookies = []
+    for client in (first, second):
+        client.post("/login", data={"token": secret})
+        cookies.append({"cookie": f"ramq_session={client.cookies['ramq_session']}"})
+        client.cookies.clear()
+    later(clock)
+    assert [client.get("/jobs", headers=one).status_code for client in (first, second) for one in cookies] == [200] * 4
+    assert first.post("/logout", headers=cookies[0]).headers["location"] == "/login"
+    assert_problem(first.get("/v1/jobs", headers=cookies[0]), 401, "unauthorized")
+    other = cookies[0]["cookie"].rpartition(".")[0]
+    for made_up in (other, f"{other}.", f"{other}.{'0' * 32}"):
+        assert first.get("/v1/jobs", headers={"cookie": made_up}).status_code == 401
+    later(clock)
+    assert second.get("/v1/jobs", headers=cookies[0]).status_code == 401
+    for client in (first, second):
+        assert client.get("/v1/jobs", headers=cookies[1]).status_code == 200
+        assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    assert [(event.what, event.user) for event in accounts.every_event()][:3] == [
+        ("signed_out", "boss"),
+        ("signed_in", "boss"),
+        ("signed_in", "boss"),
+    ]
+
+
+def test_sessions_with_tokens_of_the_settings_end_too(make: Callable[..., TestClient], clock: Clock) -> None:
+    first, second = make(api_tokens=("eye:read:r-secret",)), make(api_tokens=("eye:read:r-secret",))
+    first.post("/login", data={"token": "r-secret"})
+    cookie = {"cookie": f"ramq_session={first.cookies['ramq_session']}"}
+    first.cookies.clear()
+    later(clock)
+    assert [client.get("/v1/jobs", headers=cookie).status_code for client in (first, second)] == [200, 200]
+    first.post("/logout", headers=cookie)
+    later(clock)
+    assert [client.get("/v1/jobs", headers=cookie).status_code for client in (first, second)] == [401, 401]
+    assert second.get("/v1/jobs", headers=bearer("r-secret")).status_code == 200
+
+
+def test_a_session_ends_after_thirty_days_whatever_the_browser_keeps(
+    make: Callable[..., TestClient], clock: Clock
+) -> None:
+    client = make(api_tokens=("eye:read:r-secret",))
+    client.post("/login", data={"token": "r-secret"})
+    assert client.get("/v1/jobs").status_code == 200
+    clock.now += 30 * 86_400
+    cookie = {"cookie": f"ramq_session={client.cookies['ramq_session']}"}
+    with unit_of_work(services_of(client).engine) as session:
+        session.execute(text("UPDATE page_session SET started_at = started_at - make_interval(days => 30)"))
+    assert client.get("/v1/jobs", headers=cookie).status_code == 401
+    client.post("/login", data={"token": "r-secret"})
+    with unit_of_work(services_of(client).engine) as session:
+        assert session.scalar(text("SELECT count(*) FROM page_session")) == 1
