@@ -12,7 +12,9 @@ down_revision = "0037"
 branch_labels = None
 depends_on = None
 
-_KINDS = "kind IN ('images_waiting', 'images_a_day', 'jobs_at_once', 'highest_priority', 'searches_per_second', 'share')"
+_KINDS = (
+    "kind IN ('images_waiting', 'images_a_day', 'jobs_at_once', 'highest_priority', 'searches_per_second', 'share')"
+)
 _SUBJECTS = "subject IN ('default', 'user', 'token', 'archive')"
 
 
@@ -46,9 +48,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("archive_id", sa.Integer(), nullable=False),
         sa.Column("images", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["archive_id"], ["archive.id"], name=op.f("fk_day_use_archive_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["archive_id"], ["archive.id"], name=op.f("fk_day_use_archive_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("day", "owner", "archive_id", name=op.f("pk_day_use")),
     )
     op.add_column("job", sa.Column("counts_for", sa.Text(), nullable=True))

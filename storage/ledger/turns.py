@@ -7,8 +7,8 @@ claim would begin first is next, and the clock moves to where that claim begins.
 waiting, what they were given in any span differs by at most a shard of each, both divided by the weights. Who comes
 back is given nothing for the time before.
 
-The jobs of a user take turns by their numbers; those that were requested together have one turn. A higher priority goes first, except that every ``OTHERS_EVERY``-th
-claim is for the class whose last claim is the longest ago.
+The jobs of a user take turns by their numbers; those that were requested together have one turn. A higher priority
+goes first, except that every ``OTHERS_EVERY``-th claim is for the class whose last claim is the longest ago.
 
 The row of the user is written at the end of a claim, and no other row is, so claims for different users do not wait for
 each other. Claims at the same moment may choose the same user, and each is counted.
@@ -23,8 +23,11 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-OWNER = "coalesce(job.counts_for, job.said_by, 'local')"
-"""The user for whom a job counts. Those that nobody is noted for are of one user."""
+LOCAL = "local"
+"""The user of jobs that nobody is noted for, and of what came through the web while no tokens were needed."""
+
+OWNER = f"coalesce(job.counts_for, job.said_by, '{LOCAL}')"
+"""The user for whom a job counts."""
 
 OTHERS_EVERY = 16
 """Of so many claims one is for the class of priority that has waited the longest."""

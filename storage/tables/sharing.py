@@ -8,7 +8,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from storage.tables.base import Base
 from storage.tables.ledger import Archive
 
-_KINDS = "kind IN ('images_waiting', 'images_a_day', 'jobs_at_once', 'highest_priority', 'searches_per_second', 'share')"
+_KINDS = (
+    "kind IN ('images_waiting', 'images_a_day', 'jobs_at_once', 'highest_priority', 'searches_per_second', 'share')"
+)
 _SUBJECTS = "subject IN ('default', 'user', 'token', 'archive')"
 
 
@@ -30,7 +32,7 @@ class Quota(Base):
 
 
 class Turn(Base):
-    """What a user was given in a class of priority, in images divided by the user's weight: see ``storage.ledger.turns``.
+    """What a user was given in a class of priority, in images divided by the weight: see ``storage.ledger.turns``.
 
     ``began`` and ``ended`` are where the user's last claim begins and ends on the clock of the class.
     """
