@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import text
 
 from storage.database import limit_idleness, wait_for_lock
+from storage.ledger import quotas
 from storage.page import Page
 
 if TYPE_CHECKING:
@@ -20,11 +21,24 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from storage.ledger.quotas import Subject
+
 Role = Literal["look", "correct", "run", "admin"]
 ROLES: tuple[Role, ...] = ("look", "correct", "run", "admin")
 """What a user may do. Each role includes those before it."""
 
-What = Literal["added", "role", "enabled", "disabled", "renamed", "removed", "token_created", "token_revoked"]
+What = Literal[
+    "added",
+    "role",
+    "enabled",
+    "disabled",
+    "renamed",
+    "removed",
+    "token_created",
+    "token_revoked",
+    "quota_set",
+    "quota_unset",
+]
 
 _LOCK = 7_263_778
 
@@ -96,12 +110,14 @@ class Known:
         has_tokens: whether a user has, or ever had, a token.
         tokens: those that are valid.
         renamed: the present name of each former one.
+        searches: the quotas of searches per second, by subject and name: see ``storage.ledger.quotas``.
     """
 
     version: int
     has_tokens: bool
     tokens: tuple[ValidToken, ...]
     renamed: Mapping[str, str]
+    searches: Mapping[tuple[Subject, str], float | None]
 
 
 _STATE = """CASE WHEN token.revoked_at IS NOT NULL THEN 'revoked' WHEN token.expires_at <= now() THEN 'expired'
@@ -156,7 +172,7 @@ def known(session: Session) -> Known:
     )
     names = session.execute(text("SELECT name, former_names FROM account WHERE cardinality(former_names) > 0"))
     renamed = {former: row.name for row in names for former in row.former_names}
-    return Known(newest, has_tokens(session), tokens, renamed)
+    return Known(newest, has_tokens(session), tokens, renamed, quotas.searches(session))
 
 
 def has_tokens(session: Session) -> bool:

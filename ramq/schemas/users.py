@@ -82,7 +82,21 @@ class EventOut(FromView):
     id: int
     at: datetime
     said_by: str = Field(description="name of who changed it")
-    what: Literal["added", "role", "enabled", "disabled", "renamed", "removed", "token_created", "token_revoked"]
-    user: str = Field(description="whom it is about, by the name at that time")
+    what: Literal[
+        "added",
+        "role",
+        "enabled",
+        "disabled",
+        "renamed",
+        "removed",
+        "token_created",
+        "token_revoked",
+        "quota_set",
+        "quota_unset",
+    ]
+    user: str = Field(
+        description="whom it is about, by the name at that time; of a quota also an archive's URI, a token's id or "
+        "`everybody`"
+    )
     token_id: int | None
     detail: str

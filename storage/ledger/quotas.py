@@ -25,7 +25,6 @@ from storage.ledger.views import PRIORITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -35,7 +34,8 @@ Subject = Literal["default", "user", "token", "archive"]
 
 _ADMISSION_LOCK = 7_263_781
 _ROOM_LOCKS = {"user": 7_263_782, "archive": 7_263_783}
-_NAMES = {number: name for name, number in PRIORITIES.items()}
+NAMES = {number: name for name, number in PRIORITIES.items()}
+"""The priorities by their numbers."""
 
 
 class QuotaError(ConflictError):
@@ -67,6 +67,13 @@ class QuotaView:
     name: str
     amount: float | None
 
+    @property
+    def shown(self) -> float | str | None:
+        """The amount as people write it: a priority by its name."""
+        if self.kind != "highest_priority" or self.amount is None:
+            return self.amount
+        return NAMES[int(self.amount)]
+
 
 class Full(NamedTuple):
     """A quota that is used up, of a user or an archive. ``amount`` is the quota, ``used`` how much is used."""
@@ -91,35 +98,7 @@ class Full(NamedTuple):
                 f"{most} {jobs} at once are the most for {self.name}; {used} run or are paused. "
                 "Wait until one ends, or cancel one"
             )
-        return f"the highest priority for {self.name} is {_NAMES[int(self.amount)]}"
-
-
-@dataclass(frozen=True, slots=True)
-class UseView:
-    """What a user or an archive uses, and their quotas; None: no limit.
-
-    Attributes:
-        subject: ``user`` or ``archive``.
-        name: the user's name, or the archive's URI.
-        share: the weight among the users whose images wait; an archive has none.
-        images_waiting: images in flight.
-        images_today: images that listings gave to workers since midnight UTC.
-        jobs: running and paused jobs.
-        day_ends_at: the next midnight UTC.
-    """
-
-    subject: Subject
-    name: str
-    share: float
-    images_waiting: int
-    most_images_waiting: float | None
-    images_today: int
-    most_images_a_day: float | None
-    jobs: int
-    most_jobs_at_once: float | None
-    highest_priority: str | None
-    searches_per_second: float | None
-    day_ends_at: datetime
+        return f"the highest priority for {self.name} is {NAMES[int(self.amount)]}"
 
 
 # The quotas themselves -------------------------------------------------------------------------------------------
@@ -144,13 +123,16 @@ def put(session: Session, quota: QuotaView) -> None:
     )
 
 
-def drop(session: Session, kind: Kind, subject: Subject, name: str) -> bool:
-    """Remove a quota. Return whether there was one."""
-    removed = session.execute(
-        text("DELETE FROM quota WHERE kind = :kind AND subject = :subject AND name = :name"),
+def drop(session: Session, kind: Kind, subject: Subject, name: str) -> QuotaView | None:
+    """Remove a quota and return it; None: there is none."""
+    row = session.execute(
+        text(
+            """DELETE FROM quota WHERE kind = :kind AND subject = :subject AND name = :name
+               RETURNING kind, subject, name, amount"""
+        ),
         {"kind": kind, "subject": subject, "name": name},
-    )
-    return bool(removed.rowcount)  # type: ignore[attr-defined]
+    ).one_or_none()
+    return None if row is None else QuotaView(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
 def rename(session: Session, old: str, new: str) -> None:
@@ -165,6 +147,22 @@ def rename(session: Session, old: str, new: str) -> None:
         session.execute(text(statement), names)
 
 
+def is_known(session: Session, user: str) -> bool:
+    """Return whether there is a user of this name, or jobs that count for one."""
+    known = text(
+        f"""SELECT EXISTS (SELECT FROM account WHERE name = :name AND removed_at IS NULL)
+            OR EXISTS (SELECT FROM job WHERE {OWNER} = :name)"""  # noqa: S608  (a constant)
+    )
+    return bool(session.scalar(known, {"name": user}))
+
+
+def rename_archive(session: Session, old: str, new: str) -> None:
+    """Let the quotas of an archive be those of its new URI."""
+    session.execute(
+        text("UPDATE quota SET name = :new WHERE subject = 'archive' AND name = :old"), {"old": old, "new": new}
+    )
+
+
 def searches(session: Session) -> dict[tuple[Subject, str], float | None]:
     """Return the searches per second that are allowed, by subject and name."""
     rows = session.execute(text("SELECT subject, name, amount FROM quota WHERE kind = 'searches_per_second'"))
@@ -175,8 +173,7 @@ def searches(session: Session) -> dict[tuple[Subject, str], float | None]:
 
 _TODAY = "(now() AT TIME ZONE 'UTC')::date"
 
-# Every open job is looked at, and no shard. Images of shards that are not closed count: those in a batch, too.
-_USED = f"""
+USED = f"""
     open_job AS MATERIALIZED (
         SELECT {OWNER} AS owner, archive_id, sum(listed - skipped - done - failed)::bigint AS images, count(*) AS jobs
         FROM job WHERE state IN ('running', 'paused') AND with_job_id IS NULL GROUP BY 1, 2
@@ -193,10 +190,12 @@ _USED = f"""
         GROUP BY kind, archive.uri
     )
 """  # noqa: S608  (constants)
+"""Use by user and by archive. Every open job is looked at, and no shard. The images of shards that are not closed
+count, those in a batch, too."""
 
 # A quota of 0 is full even if nothing was used: then there is no row of use.
 _FULL = f"""
-    WITH {_USED}, named AS (
+    WITH {USED}, named AS (
         SELECT DISTINCT kind, 'user' AS subject, owner AS name FROM (VALUES ('images_waiting'), ('images_a_day'),
             ('jobs_at_once')) AS each (kind), (SELECT owner FROM open_job UNION SELECT CAST(:owner AS text)) AS known
         WHERE owner IS NOT NULL
@@ -226,51 +225,6 @@ def full(session: Session, *kinds: Kind, owner: str | None = None) -> list[Full]
 def _are_any(session: Session, kinds: Sequence[Kind]) -> bool:
     limited = text("SELECT EXISTS (SELECT FROM quota WHERE kind = ANY(:kinds) AND amount IS NOT NULL)")
     return bool(session.scalar(limited, {"kinds": list(kinds)}))
-
-
-def use(session: Session) -> list[UseView]:
-    """Return what is used: of users with open jobs, images today or a quota, and of archives with a quota."""
-    rows = session.execute(
-        text(
-            f"""
-            WITH {_USED}, subjects AS (
-                SELECT subject, name FROM used_by WHERE subject = 'user'
-                UNION SELECT subject, name FROM quota WHERE subject IN ('user', 'archive')
-                UNION SELECT 'user', name FROM account WHERE removed_at IS NULL
-            )
-            SELECT subject, name, jsonb_object_agg(kind, n) FILTER (WHERE kind IS NOT NULL) AS used,
-                (date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS day_ends_at
-            FROM subjects LEFT JOIN used_by USING (subject, name) GROUP BY subject, name
-            ORDER BY subject DESC, coalesce(sum(n) FILTER (WHERE kind = 'images_waiting'), 0) DESC, name
-            """  # noqa: S608  (constants)
-        )
-    ).all()
-    limits = {(quota.kind, quota.subject, quota.name): quota.amount for quota in every(session)}
-
-    def limit(kind: Kind, subject: Subject, name: str) -> float | None:
-        everybody = limits.get((kind, "default", "")) if subject == "user" else None
-        return limits.get((kind, subject, name), everybody)
-
-    views = []
-    for row in rows:
-        used, highest = row.used or {}, limit("highest_priority", row.subject, row.name)
-        views.append(
-            UseView(
-                subject=row.subject,
-                name=row.name,
-                share=limit("share", row.subject, row.name) or 1.0,
-                images_waiting=used.get("images_waiting", 0),
-                most_images_waiting=limit("images_waiting", row.subject, row.name),
-                images_today=used.get("images_a_day", 0),
-                most_images_a_day=limit("images_a_day", row.subject, row.name),
-                jobs=used.get("jobs_at_once", 0),
-                most_jobs_at_once=limit("jobs_at_once", row.subject, row.name),
-                highest_priority=None if highest is None else _NAMES[int(highest)],
-                searches_per_second=limit("searches_per_second", row.subject, row.name),
-                day_ends_at=row.day_ends_at,
-            )
-        )
-    return views
 
 
 # What a quota refuses, or lets wait -------------------------------------------------------------------------------
@@ -303,7 +257,7 @@ def require_priority(session: Session, owner: str, priority: int) -> None:
     ).one_or_none()
     if row is not None and row.amount is not None and priority > row.amount:
         refused = Full("highest_priority", "user", owner, row.amount, priority)
-        raise QuotaError(f"{refused.reason}, so it cannot be {_NAMES[priority]}", refused)
+        raise QuotaError(f"{refused.reason}, so it cannot be {NAMES[priority]}", refused)
 
 
 _IMAGES: tuple[Kind, Kind] = ("images_waiting", "images_a_day")
