@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import text
 
 from storage.database import limit_idleness, wait_for_lock
-from storage.ledger import quotas
 from storage.page import Page
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.orm import Session
-
-    from storage.ledger.quotas import Subject
 
 Role = Literal["look", "correct", "run", "admin"]
 ROLES: tuple[Role, ...] = ("look", "correct", "run", "admin")
@@ -117,7 +114,7 @@ class Known:
     has_tokens: bool
     tokens: tuple[ValidToken, ...]
     renamed: Mapping[str, str]
-    searches: Mapping[tuple[Subject, str], float | None]
+    searches: Mapping[tuple[str, str], float | None]
 
 
 _STATE = """CASE WHEN token.revoked_at IS NOT NULL THEN 'revoked' WHEN token.expires_at <= now() THEN 'expired'
@@ -172,7 +169,9 @@ def known(session: Session) -> Known:
     )
     names = session.execute(text("SELECT name, former_names FROM account WHERE cardinality(former_names) > 0"))
     renamed = {former: row.name for row in names for former in row.former_names}
-    return Known(newest, has_tokens(session), tokens, renamed, quotas.searches(session))
+    limits = session.execute(text("SELECT subject, name, amount FROM quota WHERE kind = 'searches_per_second'"))
+    searches = {(row.subject, row.name): row.amount for row in limits}
+    return Known(newest, has_tokens(session), tokens, renamed, searches)
 
 
 def has_tokens(session: Session) -> bool:

@@ -163,12 +163,6 @@ def rename_archive(session: Session, old: str, new: str) -> None:
     )
 
 
-def searches(session: Session) -> dict[tuple[Subject, str], float | None]:
-    """Return the searches per second that are allowed, by subject and name."""
-    rows = session.execute(text("SELECT subject, name, amount FROM quota WHERE kind = 'searches_per_second'"))
-    return {(row.subject, row.name): row.amount for row in rows}
-
-
 # What is used ----------------------------------------------------------------------------------------------------
 
 _TODAY = "(now() AT TIME ZONE 'UTC')::date"
