@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ramq.services.job_wishes import JobWishes
 from ramq.services.quotas import Whom
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
@@ -186,8 +187,9 @@ def test_pages_at_the_same_moment_exceed_the_quota_by_less_than_one(ledger: Ledg
     assert 40 <= ledger.scalar("SELECT sum(listed) FROM job") < 40 + 7
 
 
-def test_a_renamed_user_keeps_quotas_turns_and_what_counts(ledger: Ledger, engine: Engine, services: Services) -> None:
+def test_a_renamed_user_keeps_quotas_turns_and_what_counts(ledger: Ledger, services: Services, archive: Path) -> None:
     services.accounts.add("ann", "run")
+    watch = services.watches.add(str(archive), JobWishes(), by="ann")
     services.quotas.put("jobs_at_once", 1, Whom(user="ann"))
     make(ledger, "ann")
     services.accounts.change("ann", to="anna")
@@ -195,6 +197,15 @@ def test_a_renamed_user_keeps_quotas_turns_and_what_counts(ledger: Ledger, engin
         make(ledger, "anna")
     assert services.quotas.of("anna").jobs == 1
     assert [quota.name for quota in services.quotas.list()] == ["anna"]
+    asks = ledger.scalar("SELECT asks->>'said_by' FROM watch WHERE id = :id", id=watch.watch.id)
+    assert asks == "anna"
+
+
+def test_a_watch_has_no_higher_priority_than_its_user_may_ask_for(services: Services, archive: Path) -> None:
+    services.quotas.put("highest-priority", "normal")
+    with pytest.raises(QuotaError, match="the highest priority for ann is normal"):
+        services.watches.add(str(archive), JobWishes(priority="high"), by="ann")
+    assert services.watches.list() == []
 
 
 # The service -----------------------------------------------------------------------------------------------------
