@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from sqlalchemy import text
 
 from storage.database import wait_for_lock
-from storage.errors import ConflictError, TransientError
+from storage.errors import ConflictError, RamqError
 from storage.ledger.turns import OWNER
 from storage.ledger.views import PRIORITIES
 
@@ -52,7 +52,7 @@ class QuotaError(ConflictError):
         self.quota = quota
 
 
-class NoRoomError(TransientError):
+class NoRoomError(RamqError):
     """A quota of images is used up, so a page of a listing was not recorded. The listing goes on when there is room."""
 
     code = "no_room"
