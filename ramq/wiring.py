@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ramq.addresses import addresses
 from ramq.once import once
-from ramq.readiness import state_of
+from ramq.readiness import states_of
 from storage.database import make_engine
-from storage.errors import ServiceUnavailableError
 from storage.revision import bring_up_to_date, require_current
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from ramq.services.metadata import MetadataClient
     from ramq.services.policies import PolicyClient
     from ramq.services.query_models import QueryModels
+    from ramq.services.quotas import QuotaClient
     from ramq.services.readings import ReadingClient
     from ramq.services.regions import RegionClient
     from ramq.services.reviews import ReviewClient
@@ -244,6 +244,14 @@ class Services:
         return AccountClient(self.engine, self.settings.api_tokens)
 
     @once
+    def quotas(self) -> QuotaClient:
+        """Quotas and shares of users."""
+        from ramq.services.quotas import QuotaClient  # noqa: PLC0415
+
+        names = [entry.partition(":")[0] for entry in self.settings.api_tokens if ":" in entry]
+        return QuotaClient(self.engine, lambda: self.accounts, names)
+
+    @once
     def index(self) -> IndexClient:
         """The vector index."""
         from ramq.services.index import IndexClient  # noqa: PLC0415
@@ -351,18 +359,7 @@ class Services:
 
     def ready(self) -> dict[str, str]:
         """Return ``ok`` or a one-line error for each required service."""
-        states = {"database": state_of(lambda: require_current(self.engine)), "broker": state_of(self._check_broker)}
-        states["index"] = state_of(self.index.check)
-        if self.search_engine is not self.engine:
-            states["search"] = state_of(lambda: require_current(self.search_engine))
-        return states
-
-    def _check_broker(self) -> None:
-        from ramq.broker import check_broker  # noqa: PLC0415  (the client of Redis; few commands need it)
-
-        if self.broker_url is None:
-            raise ServiceUnavailableError("RAMQ_BROKER_URL is not set; set it to the URL of Redis")
-        check_broker(self.broker_url)
+        return states_of(self.engine, self.broker_url, self.index.check, self.search_engine)
 
 
 def _hierarchy() -> Hierarchy:

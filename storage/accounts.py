@@ -35,6 +35,8 @@ What = Literal[
     "token_revoked",
     "signed_in",
     "signed_out",
+    "quota_set",
+    "quota_unset",
 ]
 
 SESSION_DAYS = 30
@@ -112,6 +114,7 @@ class Known:
         sessions: the SHA-256 of the cookie of each session of the page that has not ended, and in how many seconds
             it does at the latest.
         renamed: the present name of each former one.
+        searches: the quotas of searches per second, by subject and name: see ``storage.ledger.quotas``.
     """
 
     version: int
@@ -119,6 +122,7 @@ class Known:
     tokens: tuple[ValidToken, ...]
     sessions: Mapping[bytes, float]
     renamed: Mapping[str, str]
+    searches: Mapping[tuple[str, str], float | None]
 
 
 _STATE = """CASE WHEN token.revoked_at IS NOT NULL THEN 'revoked' WHEN token.expires_at <= now() THEN 'expired'
@@ -173,7 +177,9 @@ def known(session: Session) -> Known:
     )
     names = session.execute(text("SELECT name, former_names FROM account WHERE cardinality(former_names) > 0"))
     renamed = {former: row.name for row in names for former in row.former_names}
-    return Known(newest, has_tokens(session), tokens, _sessions(session), renamed)
+    limits = session.execute(text("SELECT subject, name, amount FROM quota WHERE kind = 'searches_per_second'"))
+    searches = {(row.subject, row.name): row.amount for row in limits}
+    return Known(newest, has_tokens(session), tokens, _sessions(session), renamed, searches)
 
 
 def has_tokens(session: Session) -> bool:

@@ -57,7 +57,14 @@ class Ledger:
         with unit_of_work(self.engine) as session:
             session.execute(text(statement), values)
 
-    def make_job(self, sizes: Sequence[int] = (), *, priority: Priority = "normal", model: str = "lite") -> int:
+    def make_job(
+        self,
+        sizes: Sequence[int] = (),
+        *,
+        priority: Priority = "normal",
+        model: str = "lite",
+        by: str | None = None,
+    ) -> int:
         """A listed job with shards of these sizes."""
         with unit_of_work(self.engine) as session:
             job_id = jobs.create(
@@ -68,6 +75,7 @@ class Ledger:
                 model=model,
                 captioner="none",
                 priority=priority,
+                said_by=by,
             )
             jobs.set_generation(session, job_id, self.generation_id)
         if sizes:

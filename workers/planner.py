@@ -18,6 +18,7 @@ from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings
 from storage.ledger import ignored as ignored_keys
+from storage.ledger.quotas import NoRoomError
 from storage.ledger.views import PAGES
 from storage.ledger.waiting import Able
 from storage.objects.base import TOO_LONG_VERSION, marked
@@ -133,6 +134,9 @@ class Planner:
             self._list(listing, should_stop)
         except listings.ListingLostError as error:
             log.info("listing lost", error=str(error))
+        except NoRoomError as error:
+            log.info("listing waits", error=str(error))
+            self._leave_to_others(listing)
         except TransientError as error:
             delay = backoff_seconds(listing.attempts)
             log.warning("listing waits", error=str(error), seconds=delay)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage.database import unit_of_work
-from storage.ledger import followers, listings, shards
+from storage.ledger import followers, listings, quotas, shards
 from storage.results import features, images, stages, teachings
 from workers.ending import finish_jobs
 from workers.messages import MODELS_WITH_TOKENS, kind_of
@@ -141,7 +141,11 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
         pending: those of them that are to be done.
         shard_size: images in a shard.
         keys: how many keys were listed; None: one for each image.
+
+    Raises:
+        NoRoomError: a quota of images is used up.
     """
+    quotas.require_room(session, listing.job_id)
     count, to_do = len(listed) if keys is None else keys, set(pending)
     shards.add(session, listing.job_id, cut(pending, shard_size))
     listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])

@@ -52,6 +52,7 @@ COMMANDS = {
     "policy": ("policy",),
     "token": ("token",),
     "user": ("user",),
+    "quota": ("quota",),
 }
 """The files of this package, and the commands in each."""
 

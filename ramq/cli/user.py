@@ -120,6 +120,22 @@ def rename(name: Name, new: Annotated[str, typer.Argument(metavar="NEW", help="T
 
 
 @app.command()
+def share(
+    name: Name,
+    weight: Annotated[float, typer.Argument(metavar="WEIGHT", help="1 is usual; 2 is twice as much.")],
+) -> None:
+    """Set how much of the workers a user gets while images of others wait, too.
+
+    Example: ramq user share ann 2.0
+    """
+    from ramq.services.quotas import Whom  # noqa: PLC0415
+
+    with services() as ramq:
+        ramq.quotas.put("share", weight, Whom(user=name), by=ramq.author)
+    err().print(f"{name} has the share {weight:g} now.", markup=False)
+
+
+@app.command()
 def remove(
     name: Name,
     opens: Annotated[

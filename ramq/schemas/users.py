@@ -93,7 +93,12 @@ class EventOut(FromView):
         "token_revoked",
         "signed_in",
         "signed_out",
+        "quota_set",
+        "quota_unset",
     ]
-    user: str = Field(description="whom it is about, by the name at that time")
+    user: str = Field(
+        description="whom it is about, by the name at that time; of a quota also an archive's URI, a token's id or "
+        "`everybody`"
+    )
     token_id: int | None
     detail: str

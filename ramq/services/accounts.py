@@ -14,6 +14,7 @@ from storage import accounts
 from storage.accounts import ROLES, Role
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
+from storage.ledger import quotas
 from storage.remembered import read_only
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class AccountClient:
             ConflictError: somebody else has or had the name.
         """
         known = _role(role)
-        with self._changing() as session:
+        with self.changing() as session:
             _require_free(session, name, may_return=True)
             accounts.add(session, name, known)
             accounts.note(session, by, "added", name, detail=known)
@@ -112,7 +113,7 @@ class AccountClient:
             ConflictError: nobody could manage users afterwards, or somebody else has or had the new name.
         """
         known = None if role is None else _role(role)
-        with self._changing() as session:
+        with self.changing() as session:
             user = _user(session, name)
             before = accounts.admins(session)
             if known is not None and user.role != known:
@@ -125,6 +126,7 @@ class AccountClient:
             if to is not None and to != name:
                 _require_free(session, to, of=name)
                 accounts.change(session, user.id, name=to)
+                quotas.rename(session, name, to)
                 accounts.note(session, by, "renamed", to, detail=f"{name} → {to}")
             return _user(session, name if to is None else to)
 
@@ -140,7 +142,7 @@ class AccountClient:
             NotFoundError: there is no such user.
             ConflictError: nobody could manage users afterwards, or nobody would need a token.
         """
-        with self._changing() as session:
+        with self.changing() as session:
             user = _user(session, name)
             before, had_tokens = accounts.admins(session), accounts.has_tokens(session)
             accounts.remove(session, user.id)
@@ -174,7 +176,7 @@ class AccountClient:
         seconds = None if expires is None else _seconds(expires)
         if len(note) > MOST_NOTE or not note.isprintable():
             raise UsageError(f"a note is one line of at most {MOST_NOTE} characters")
-        with self._changing() as session:
+        with self.changing() as session:
             found = _user(session, user)
             if own is not None and ROLES.index(own) > ROLES.index(found.role):
                 raise UsageError(f"{user} has the role {found.role}, so a token of theirs cannot have {own}")
@@ -217,7 +219,7 @@ class AccountClient:
             NotFoundError: there is no such token.
             ConflictError: nobody could manage users afterwards.
         """
-        with self._changing() as session:
+        with self.changing() as session:
             found = accounts.tokens(session, token_id=token_id)
             if not found:
                 raise NotFoundError(f"there is no token {token_id}; see `ramq token list`")
@@ -280,7 +282,8 @@ class AccountClient:
                 return
 
     @contextmanager
-    def _changing(self) -> Iterator[Session]:
+    def changing(self) -> Iterator[Session]:
+        """Change something of users in a transaction, and note it in there. This process knows it at once."""
         with unit_of_work(self._engine) as session:
             accounts.lock(session)
             yield session

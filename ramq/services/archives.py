@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
-from storage.ledger import watches
+from storage.ledger import quotas, watches
 from storage.objects.base import CHANGED_VERSION
 from storage.objects.source import open_store, parse_source, require_allowed
 from storage.remembered import read_only, remembered
@@ -120,6 +120,7 @@ class ArchiveClient:
             )
         with unit_of_work(self._engine) as session:
             archives.rename(session, archive_id, place.uri)
+            quotas.rename_archive(session, before.uri, place.uri)
         return self._view(archive_id)
 
     def remove(self, archive: str, *, by: str = LOCAL, keeps_keys: bool = False) -> DeletionReport:

@@ -4,5 +4,7 @@ The web notes the name of the token's user (``ramq.web.deps.caller_of``), the co
 operating system (``ramq.wiring.Services.author``).
 """
 
-LOCAL = "local"
+from storage.ledger import turns
+
+LOCAL = turns.LOCAL
 """The author of what came through the web while no tokens were needed."""

@@ -114,6 +114,7 @@ class JobClient:
             ForbiddenError: the allow-list or the permissions of the source forbid reading it.
             StoreUnavailableError, CredentialsError: the object store cannot be accessed.
             ConflictError: another request used the same key.
+            QuotaError: a quota does not allow another job, or not this priority.
         """
         asked = settle(JobWishes(model, caption, priority, vocabulary, stages, selection), self._options)
         urgency = priority_named(priority)
@@ -246,9 +247,11 @@ class JobClient:
         Raises:
             NotFoundError: no such job.
             UsageError: it has no such failures.
+            QuotaError: it had ended, and a quota does not allow its user another job.
         """
         with unit_of_work(self._engine) as session:
             before = jobs.view(session, job_id)
+            jobs.require_quota(session, job_id)
             if not retries.reopen_failed(session, job_id, error_class):
                 classes = ", ".join(before.failures_by_class) or "none"
                 wanted = f"no failure of class {error_class!r}" if error_class else "no failures"

@@ -14,7 +14,7 @@ from ramq.services.author import LOCAL
 from ramq.services.job_wishes import priority_named
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, UsageError
-from storage.ledger import watch_events, watch_views, watches
+from storage.ledger import quotas, watch_events, watch_views, watches
 from storage.ledger.views import PRIORITIES
 from storage.objects.events import told
 from storage.objects.source import parse_source
@@ -95,6 +95,7 @@ class WatchClient:
             ForbiddenError: the allow-list or the permissions of the source forbid reading it.
             StoreUnavailableError, CredentialsError: the object store cannot be accessed.
             ConflictError: this source is watched already.
+            QuotaError: the priority is higher than this user may ask for.
         """
         every_seconds = seconds_of(every)
         if not 0 <= settle_seconds <= MOST_SETTLE_SECONDS:
@@ -104,7 +105,9 @@ class WatchClient:
         place = self._jobs.place_to_watch(source)
         settled, selection = self._jobs.settled(wishes), wishes.selection
         secret = new_secret() if kind == "webhook" else None
+        priority = PRIORITIES[priority_named(wishes.priority)]
         with unit_of_work(self._engine) as session:
+            quotas.require_priority(session, by, priority)
             archive, prefix = archives.ensure(session, place)
             vocabulary = vocabularies.find(session, wishes.vocabulary).id if wishes.vocabulary else None
             asked = watches.Asked(
@@ -117,7 +120,7 @@ class WatchClient:
                     "defaults": selection.has_defaults,
                     "pages": wishes.pages,
                 },
-                priority=PRIORITIES[priority_named(wishes.priority)],
+                priority=priority,
                 every_seconds=every_seconds,
                 settle_seconds=settle_seconds,
                 events=kind,

@@ -21,6 +21,7 @@ from ramq.web.api import generations as api_generations
 from ramq.web.api import health, images, missing, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import keywords as api_keywords
+from ramq.web.api import quotas as api_quotas
 from ramq.web.api import reviews as api_reviews
 from ramq.web.api import stages as api_stages
 from ramq.web.api import teaching as api_teaching
@@ -155,7 +156,7 @@ def _add_routes(app: FastAPI, roles: Roles) -> None:
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
-    others = (api_generations.router, api_stages.router, api_users.router)
+    others = (api_generations.router, api_stages.router, api_users.router, api_quotas.router)
     for router in (*of_jobs, *of_images, *of_groups, *learning, *others):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
         roles.add(router)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
+from ramq.services.author import LOCAL
 from ramq.services.token_secrets import digest_of, session_from
 from ramq.web.tokens import Presented, Token, new_cookie, presented_by
 from storage.errors import RamqError
@@ -155,6 +156,25 @@ class Callers:
         presented, token = presented_by(connection), caller_in(connection).token
         if presented is not None and presented.cookie is not None and token is not None:
             await run_in_threadpool(self._accounts().end_session, presented.cookie, token.name)
+
+    async def searches_of(self, token: Token | None) -> tuple[str, str, float] | None:
+        """Return the quota of searches of who sends a request; None: no limit.
+
+        Returns:
+            Whose searches are counted together, the user's name, and how many there may be in a second. A token's own
+            quota comes before that of its user, and that before everybody's.
+        """
+        if not self._is_fresh(FRESH_SECONDS):  # a token of the settings asks nothing of the database
+            await run_in_threadpool(self.refresh)
+        kept = self._kept
+        if kept is None or not kept.known.searches:
+            return None
+        searches, name = kept.known.searches, LOCAL if token is None else token.name
+        if token is not None and token.id is not None and ("token", str(token.id)) in searches:
+            who, most = f"token {token.id}", searches["token", str(token.id)]
+        else:
+            who, most = f"user {name}", searches.get(("user", name), searches.get(("default", "")))
+        return None if most is None else (who, name, most)
 
     def refresh(self, seconds: float | None = None) -> None:
         """Ask the database, unless that was done ``seconds`` ago or less. What is known stays if it is away."""

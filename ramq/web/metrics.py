@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ramq.wiring import Services
+    from storage.ledger.quota_use import UseView
     from storage.ledger.views import JobView
     from storage.ledger.watch_views import WatchView
 
 RECENT_JOBS = 50
 """The number of jobs with metrics of their own, newest first. It is limited because every job is a time series."""
+
+MOST_USERS = 20
+"""The number of users with metrics of their own: those with the most images in flight."""
 
 
 class WebMetrics:
@@ -92,11 +96,13 @@ class _JobMetrics(Collector):
             jobs = self._services.jobs.list(limit=RECENT_JOBS, fold=True).items
             workers = self._services.jobs.workers()
             watches = self._services.watches.list()
+            used = self._services.quotas.use()
         except RamqError:
             # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
         yield from _job_metrics(jobs)
         yield from _watch_metrics(watches)
+        yield _user_metrics(used)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
@@ -121,6 +127,16 @@ def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
     backlog = "Pending images of all running jobs."
     yield GaugeMetricFamily("ramq_backlog_images", backlog, value=sum(job.pending for job in running))
     yield GaugeMetricFamily("ramq_jobs_running", "Running jobs.", value=len(running))
+
+
+def _user_metrics(used: list[UseView]) -> Metric:
+    """Return the images in flight of the users with the most of them. All others are one series with an empty name."""
+    images = GaugeMetricFamily("ramq_user_images_waiting", "Images in flight of a user.", labels=["user"])
+    waiting = [each for each in used if each.subject == "user" and each.images_waiting]
+    for each in waiting[:MOST_USERS]:
+        images.add_metric([each.name], each.images_waiting)
+    images.add_metric([""], sum(each.images_waiting for each in waiting[MOST_USERS:]))
+    return images
 
 
 def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:

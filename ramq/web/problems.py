@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from ramq.schemas.problem import FieldProblem, Problem
+from ramq.schemas.problem import FieldProblem, Problem, QuotaProblem
 from ramq.web.security import SECURITY_HEADERS
 from storage.errors import (
     ConflictError,
@@ -25,6 +25,7 @@ from storage.errors import (
     TransientError,
     UsageError,
 )
+from storage.ledger.quotas import NAMES, QuotaError
 from storage.objects.base import CredentialsError
 from storage.search.language import pointer
 
@@ -96,9 +97,18 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 def problem_of(error: RamqError, q: str | None = None) -> Problem:
     """Return the problem document for ``error``, with its place in the text ``q`` of the query if it has one."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    if isinstance(error, QuotaError):
+        return make_problem(status, error.code, str(error), quota=_quota_problem(error))
     if not q or not isinstance(error, UsageError) or error.at is None:
         return make_problem(status, error.code, str(error))
     return make_problem(status, error.code, str(error), at=error.at, pointer=pointer(q, error))
+
+
+def _quota_problem(error: QuotaError) -> QuotaProblem:
+    full = error.quota
+    is_priority = full.kind == "highest_priority"
+    amount, used = (NAMES[int(each)] if is_priority else each for each in (full.amount, full.used))
+    return QuotaProblem(kind=full.kind, subject=full.subject, name=full.name, amount=amount, used=used)
 
 
 def wants_html(request: HTTPConnection) -> bool:

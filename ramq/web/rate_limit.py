@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,16 @@ class RateLimit:
 
     def wait_seconds(self, caller: str) -> float:
         """Take a permit and return 0, or return the seconds until the next permit."""
-        if not self._per_minute:
-            return 0.0
-        now, rate = self._clock(), self._per_minute / 60
-        permits, since = self._buckets.pop(caller, (float(self._per_minute), now))
-        permits = min(float(self._per_minute), permits + (now - since) * rate)
+        return self._take(caller, float(self._per_minute), self._per_minute / 60) if self._per_minute else 0.0
+
+    def search_wait_seconds(self, caller: str, per_second: float) -> float:
+        """As ``wait_seconds``, for a quota of searches: those of one second may come at once, but one always may."""
+        return self._take(f"search {caller}", max(1.0, per_second), per_second) if per_second else math.inf
+
+    def _take(self, caller: str, most: float, rate: float) -> float:
+        now = self._clock()
+        permits, since = self._buckets.pop(caller, (most, now))
+        permits = min(most, permits + (now - since) * rate)
         is_allowed = permits >= 1
         self._buckets[caller] = (permits - is_allowed, now)
         if len(self._buckets) > MOST_CALLERS:

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from ramq.services.author import LOCAL
+from ramq.services.quotas import shown
 from ramq.services.special_tags import special_first
 from ramq.web.callers import NOBODY, caller_in
 from ramq.web.curves import curves
@@ -241,6 +242,7 @@ class Templates:
             "keyword_search": keyword_search,
             "stage": stage,
             "person": named,
+            "amount": shown,
             "special_first": special_first,
             "curves": curves,
             "space_names": space_names,

@@ -5,7 +5,8 @@ Each role includes those before it:
 * ``look`` searches, and sees images, jobs and data sets.
 * ``correct`` also says what is right: tags, text, regions, reviews.
 * ``run`` also starts and controls jobs and steps of data sets, and teaches tags.
-* ``admin`` also erases, sets tag rules, chooses the generation in use, renames archives, and manages users.
+* ``admin`` also erases, sets tag rules, chooses the generation in use, renames archives, and manages users
+  and their quotas.
 
 ``ANYBODY`` is for what is needed without a token, or before there is one. Events of watches come with a secret.
 """
@@ -39,6 +40,7 @@ GET /v1/jobs/{job_id}/report
 GET /v1/jobs/{job_id}/report/lines
 GET /v1/jobs/{job_id}/events
 GET /v1/workers
+GET /v1/quotas/mine
 GET /v1/watches
 GET /v1/watches/{watch_id}
 GET /v1/search
@@ -189,9 +191,14 @@ POST /generations/rollback
 POST /generations/{generation_id}/drop
 POST /generations/stages/{generation_id}/use
 POST /generations/stages/{generation_id}/drop
+GET /v1/quotas
+GET /v1/quotas/use
+PUT /v1/quotas/{kind}
+DELETE /v1/quotas/{kind}
 GET /users
 POST /users
 GET /users/history
+POST /users/quotas
 POST /users/{name}
 POST /users/{name}/tokens
 POST /tokens/{token_id}/revoke

@@ -47,6 +47,8 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_LENGTH_DIGITS = 18
 """The maximum digits of a declared length. Python does not parse numbers with thousands of digits."""
 UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
+SEARCH_PATHS = frozenset({"/", "/search/image", "/v1/search", "/v1/search/image", "/v1/tags", "/v1/export"})
+"""What counts for a quota of searches."""
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
 """Where stores send events. They send the secret of the watch, and no token."""
@@ -142,6 +144,7 @@ class Gate:
                 await _sign_in(connection)(scope, receive, send_with_headers)
                 return
             self._check(connection, caller, needed)
+            await self._check_searches(connection, caller)
         except HTTPException as error:
             await self._refuse(connection, error)(scope, receive, send_with_headers)
             return
@@ -181,6 +184,22 @@ class Gate:
         wait = self._limit.wait_seconds(f"token {caller.token.name}" if caller.token else f"address {address}")
         if wait:
             detail = "Too many requests: the limit is RAMQ_RATE_LIMIT. Wait for the seconds in Retry-After."
+            raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
+
+    async def _check_searches(self, connection: HTTPConnection, caller: Caller) -> None:
+        """Refuse a search above the quota of its user or token."""
+        is_empty_box = connection.scope["path"] == "/" and not connection.scope["query_string"]
+        if connection.scope["path"] not in SEARCH_PATHS or is_empty_box or (caller.needs_token and not caller.token):
+            return
+        quota = await self._callers.searches_of(caller.token)
+        if quota is None:
+            return
+        who, name, most = quota
+        wait = self._limit.search_wait_seconds(who, most)
+        if math.isinf(wait):
+            raise HTTPException(403, f"{name} may not search: the quota of searches per second is 0.")
+        if wait:
+            detail = f"{most:g} searches a second are the most for {name}. Wait for the seconds in Retry-After."
             raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
 
     def _check(self, connection: HTTPConnection, caller: Caller, needed: Role | None) -> None:

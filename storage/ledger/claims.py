@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from storage.ledger import turns
 from storage.ledger.waiting import Able
 from storage.tables import RECOGNITION
 
@@ -112,7 +113,9 @@ def claim(
     lease_seconds: float,
     able: Able = ABLE,
 ) -> ClaimedShard | None:
-    """Lease the next shard: highest priority first, then the job with the fewest workers, then the oldest.
+    """Lease the next shard: highest priority first, then the user whose turn it is, then the user's jobs in turns.
+
+    ``storage.ledger.turns`` says whose turn it is, and lets no priority wait for ever.
 
     A shard of another stage whose images wait to be recognised by this worker too is left for :func:`claim_together`.
 
@@ -126,18 +129,20 @@ def claim(
     job_id = session.scalar(
         text(
             f"""
-            SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
-            WHERE job.state = 'running' AND job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
-              AND job.model <> ALL(CAST(:barred_models AS text[]))
-              AND job.captioner <> ALL(CAST(:barred_models AS text[]))
-              AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
-              AND (CAST(:models AS text[]) IS NULL OR job.stage <> '{RECOGNITION}' OR job.model = ANY(:models))
-              AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
-              AND EXISTS (SELECT FROM ({_FIRST_OF_JOB}) AS shard WHERE NOT {_WITH_ANOTHER})
-            ORDER BY job.priority DESC,
-              (SELECT count(*) FROM shard WHERE shard.job_id = job.id AND shard.state = 'leased'
-               AND shard.lease_until >= now()),
-              job.id
+            WITH {turns.CLOCKS}
+            SELECT job.id FROM (
+                SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id {turns.JOINS}
+                WHERE job.state = 'running' AND job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
+                  AND job.model <> ALL(CAST(:barred_models AS text[]))
+                  AND job.captioner <> ALL(CAST(:barred_models AS text[]))
+                  AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
+                  AND (CAST(:models AS text[]) IS NULL OR job.stage <> '{RECOGNITION}' OR job.model = ANY(:models))
+                  AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
+                -- The offset keeps the condition below out of here: shards are looked at for one job after the other,
+                -- in this order, until one has any.
+                ORDER BY {turns.IN_TURN} OFFSET 0
+            ) AS job
+            WHERE EXISTS (SELECT FROM ({_FIRST_OF_JOB}) AS shard WHERE NOT {_WITH_ANOTHER})
             LIMIT 1
             """  # noqa: S608  (a constant of this module, no input)
         ),
@@ -157,7 +162,11 @@ def claim(
         ),
         {**values, "job_id": job_id, "owner": owner, "lease_seconds": lease_seconds},
     ).one_or_none()
-    return None if row is None else ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+    if row is None:
+        return None
+    # The last statement: the row of the user is locked until the commit, and other claims for the user wait for it.
+    turns.charge(session, job_id, row.outcomes.count(0))
+    return ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
 
 
 def claim_together(
@@ -191,4 +200,7 @@ def claim_together(
         ),
         {**able.values(), "shard_id": shard.id, "owner": owner, "lease_seconds": lease_seconds},
     )
-    return [ClaimedShard(**row._mapping) for row in rows]  # noqa: SLF001
+    together = [ClaimedShard(**row._mapping) for row in rows]  # noqa: SLF001
+    if together:
+        turns.charge_more(session, shard.job_id, sum(one.outcomes.count(0) for one in together))
+    return together

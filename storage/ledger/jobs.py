@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import text
 
 from storage.errors import ConflictError, NotFoundError
-from storage.ledger import webhook_deliveries
-from storage.ledger import workers as worker_rows
+from storage.ledger import quotas, webhook_deliveries
+from storage.ledger.job_notes import saying_what_for
+from storage.ledger.turns import LOCAL, OWNER
 from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
-from storage.ledger.waiting import waits_for
 from storage.ledger.workers import WORKER_ALIVE_SECONDS
 from storage.objects.ignoring import EVERYTHING
 from storage.page import Page
@@ -56,7 +55,12 @@ def create(  # noqa: PLR0913  (a job's columns)
     ``manifest_version`` is set if ``source`` is a manifest. ``options`` is what a further stage is asked for: anything
     that JSON can say. ``selection`` is for jobs that list their source. ``said_by`` is who starts it. ``of_keys``: it
     lists only the keys that ``named_keys`` has for it.
+
+    Raises:
+        QuotaError: a quota of the user or the archive does not allow another job. Jobs of watches are not refused.
     """
+    if with_job_id is None and watch_id is None:
+        quotas.require_job(session, said_by or LOCAL, archive.uri, PRIORITIES[priority])
     job = Job(
         archive_id=archive.id,
         source=source,
@@ -179,6 +183,20 @@ def require_generation(session: Session, job_id: int) -> None:
         raise ConflictError(f"generation {generation_id}, to which job {job_id} belongs, was dropped: start a new job")
 
 
+def require_quota(session: Session, job_id: int) -> None:
+    """Check that a job that has ended may run again. Raises ``QuotaError``."""
+    row = session.execute(
+        text(
+            f"""SELECT {OWNER} AS owner, archive.uri, job.priority FROM job JOIN archive ON archive.id = job.archive_id
+                WHERE job.id = :id AND job.state NOT IN ('running', 'paused') AND job.with_job_id IS NULL
+                  AND job.watch_id IS NULL"""  # noqa: S608  (a constant)
+        ),
+        {"id": job_id},
+    ).one_or_none()
+    if row is not None:
+        quotas.require_job(session, row.owner, row.uri, row.priority)
+
+
 _STEERED: dict[str, str] = {"paused": "paused", "running": "resumed", "cancelled": "cancelled"}
 
 
@@ -191,6 +209,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
     Raises:
         NotFoundError: no such job.
         ConflictError: it is in none of the ``allowed`` states.
+        QuotaError: it had ended, and a quota does not allow its user another job.
     """
     state = session.scalar(text("SELECT state FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
     if state is None:
@@ -199,6 +218,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         raise ConflictError(f"job {job_id} is {state} and cannot be {_STEERED[to]}")
     if to == "running" and state != to:
         require_generation(session, job_id)
+        require_quota(session, job_id)
     session.execute(
         text(
             """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
@@ -258,7 +278,7 @@ def view(session: Session, job_id: int) -> JobView:
         ),
         {"id": job_id},
     )
-    return _saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
+    return saying_what_for(session, [_view(row, {name: int(n) for name, n in classes})])[0]
 
 
 def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
@@ -289,7 +309,7 @@ def views(
         text(f"{_COUNTERS} WHERE {' AND '.join(conditions)} ORDER BY job.id DESC LIMIT :limit"),
         {"before": before, "limit": limit + 1, "watch_id": watch_id, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
-    shown = _saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
+    shown = saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
     return Page(shown, str(shown[-1].id) if len(rows) > limit else None)
 
 
@@ -304,38 +324,7 @@ def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
     found = {row.id: _view(row, {}) for row in rows}
     if missing := [job_id for job_id in job_ids if job_id not in found]:
         raise NotFoundError(f"there is no job {missing[0]}")
-    return _saying_what_for(session, [found[job_id] for job_id in job_ids])
-
-
-def _saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Add notes: for which kind of worker a job waits that none can do, and what a paused job keeps from view."""
-    jobs = _saying_what_is_not_found(session, jobs)
-    if not any(job.state == "running" for job in jobs):
-        return jobs
-    workers = worker_rows.views(session)
-    return [replace(job, note=waits_for(job, workers) or job.note) for job in jobs]
-
-
-def _saying_what_is_not_found(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Say of paused jobs if files that were moved may be among the images that wait in them: nobody reads these."""
-    paused = [job.id for job in jobs if job.state == "paused" and job.note is None and (job.pending or not job.listed)]
-    if not paused:
-        return jobs
-    hidden = set(
-        session.scalars(
-            text(
-                """SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id
-                   WHERE job.id = ANY(:ids) AND job.stage = :recognition AND (archive.missing > 0
-                       OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = archive.id))"""
-            ),
-            {"ids": paused, "recognition": RECOGNITION},
-        )
-    )
-    note = (
-        "files of this archive are missing. Whether they were moved to where the images of this job are is found out "
-        "when it is resumed and has read them"
-    )
-    return [replace(job, note=note) if job.id in hidden else job for job in jobs]
+    return saying_what_for(session, [found[job_id] for job_id in job_ids])
 
 
 def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:

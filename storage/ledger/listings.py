@@ -9,7 +9,9 @@ from sqlalchemy import text
 
 from storage.database import limit_idleness
 from storage.errors import RamqError
+from storage.ledger import quotas
 from storage.ledger.claims import ABLE
+from storage.ledger.turns import OTHERS_EVERY, OWNER
 from storage.objects.base import UNREADABLE_VERSION
 from storage.objects.ignoring import Selection
 from storage.objects.pages import FILE_KEY, IS_PAGE
@@ -64,6 +66,17 @@ class ClaimedListing:
         return Selection(tuple(self.include), tuple(self.exclude), has_defaults=self.has_defaults)
 
 
+# When each user's jobs were listed last; now, if one is being listed. And how many listings were claimed for open jobs.
+_LISTED = f"""
+    listed AS MATERIALIZED (
+        SELECT {OWNER} AS owner,
+            max(CASE WHEN list_lease_until > now() THEN now() ELSE least(list_next_at, now()) END) AS last_at
+        FROM job WHERE state = 'running' GROUP BY 1
+    ),
+    steps AS MATERIALIZED (SELECT coalesce(sum(list_epoch), 0)::bigint AS n FROM job WHERE state = 'running')
+"""  # noqa: S608  (a constant)
+
+
 def claim(
     session: Session,
     *,
@@ -74,6 +87,10 @@ def claim(
 ) -> ClaimedListing | None:
     """Lease the listing of the most urgent job that is not listed completely.
 
+    Of those of the same priority, it is of the user whose last listing is the longest ago, and of the job whose own is.
+    Some listings are claimed without a look at the priority, as shards are: see ``storage.ledger.turns``. Those of
+    users and archives whose quota of images is used up are left out.
+
     A job that follows the listing of another one only has to be begun: see ``storage.ledger.followers``.
 
     Args:
@@ -83,11 +100,13 @@ def claim(
         lease_seconds: duration of the lease; recording a page extends it.
         able: what this worker can do.
     """
+    full_owners, full_archives = quotas.without_room(session)
     row = session.execute(
         text(
-            """
-            WITH candidate AS (
+            f"""
+            WITH {_LISTED}, candidate AS (
                 SELECT job.id FROM job JOIN archive AS place ON place.id = job.archive_id
+                CROSS JOIN steps LEFT JOIN listed ON listed.owner = {OWNER}
                 WHERE state = 'running' AND listed_all_at IS NULL AND stage = ANY(:stages)
                   AND (with_job_id IS NULL OR generation_id IS NULL)
                   AND model <> ALL(CAST(:barred_models AS text[]))
@@ -98,7 +117,11 @@ def claim(
                            AND model = ANY(CAST(:loaded AS text[])))) = :is_begun
                   AND (list_lease_until IS NULL OR list_lease_until < now())
                   AND (list_next_at IS NULL OR list_next_at <= now())
-                ORDER BY priority DESC, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+                  AND (with_job_id IS NOT NULL OR ({OWNER} <> ALL(CAST(:full_owners AS text[]))
+                       AND place.uri <> ALL(CAST(:full_archives AS text[]))))
+                ORDER BY CASE WHEN steps.n % {OTHERS_EVERY} <> {OTHERS_EVERY - 1} THEN -priority END,
+                    listed.last_at NULLS FIRST, list_next_at NULLS FIRST, job.id
+                LIMIT 1 FOR UPDATE OF job SKIP LOCKED
             )
             UPDATE job SET list_epoch = list_epoch + 1, list_attempts = list_attempts + 1,
                 list_lease_until = now() + make_interval(secs => :lease_seconds),
@@ -109,10 +132,12 @@ def claim(
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
                 job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults,
                 job.of_keys
-            """
+            """  # noqa: S608  (constants)
         ),
         {
             **able.values(),
+            "full_owners": full_owners,
+            "full_archives": full_archives,
             "recognition": RECOGNITION,
             "loaded": list(loaded),
             "is_begun": is_begun,
@@ -157,6 +182,7 @@ def advance(  # noqa: PLR0913
             "lease_seconds": lease_seconds,
         },
     )
+    quotas.count_day(session, job_id, listed - skipped)
 
 
 def renew(session: Session, job_id: int, epoch: int, *, lease_seconds: float) -> None:

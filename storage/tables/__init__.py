@@ -67,6 +67,9 @@ from storage.tables.results import IndexState as IndexState
 from storage.tables.results import Record as Record
 from storage.tables.results import TagPolicy as TagPolicy
 from storage.tables.results import Vector as Vector
+from storage.tables.sharing import DayUse as DayUse
+from storage.tables.sharing import Quota as Quota
+from storage.tables.sharing import Turn as Turn
 from storage.tables.teaching import Head as Head
 from storage.tables.teaching import Teaching as Teaching
 from storage.tables.text import LineCorrection as LineCorrection

@@ -157,6 +157,8 @@ class Job(Base):
     note: Mapped[str | None]
     # Who started it. None: before that was noted, or nobody did.
     said_by: Mapped[str | None]
+    # Whose quotas and share it counts for, if the user was renamed since. None: `said_by`.
+    counts_for: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from ramq.services.quotas import Whom
 from ramq.web.api.users import UserName
 from ramq.web.deps import Cursor, Id, ServicesDep, caller_of, templates_of
 from ramq.web.problems import problem_of
@@ -16,6 +17,14 @@ router = APIRouter(include_in_schema=False)
 
 _Field = Annotated[str, Form(max_length=200)]
 _EVENTS = 50
+_QUOTAS = {
+    "images_waiting": "Images in flight",
+    "images_a_day": "Images a day",
+    "jobs_at_once": "Jobs at once",
+    "highest_priority": "Highest priority",
+    "searches_per_second": "Searches per second",
+    "share": "Share of the workers",
+}
 
 
 @router.get("/users")
@@ -39,6 +48,28 @@ def show_history(request: Request, services: ServicesDep, cursor: Cursor = None)
     """Show who changed what about users and tokens, the newest first."""
     page = services.accounts.history(limit=_EVENTS, cursor=cursor)
     return templates_of(request).show(request, "user_history.html", page=page)
+
+
+@router.post("/users/quotas")
+def set_quota(
+    request: Request,
+    services: ServicesDep,
+    kind: _Field,
+    amount: _Field = "",
+    user: _Field = "",
+    archive: Annotated[str, Form(max_length=4_096)] = "",
+) -> Response:
+    """Set a quota, or remove it if no amount is given. Errors are shown above the list."""
+    whom, by = Whom(user=user.strip() or None, archive=archive.strip() or None), caller_of(request)
+    try:
+        if amount.strip():
+            services.quotas.put(kind, amount.strip(), whom, by=by)
+        else:
+            services.quotas.drop(kind, whom, by=by)
+    except UsageError as error:
+        form = {"kind": kind, "amount": amount, "user": user, "archive": archive}
+        return _screen(request, services, refusal=error, quota_form=form)
+    return RedirectResponse("/users#quotas", status_code=303)
 
 
 @router.post("/users/{name}")
@@ -96,6 +127,7 @@ def _screen(
     *,
     refusal: UsageError | None = None,
     form: dict[str, str] | None = None,
+    quota_form: dict[str, str] | None = None,
     **more: Any,
 ) -> HTMLResponse:
     problem = None if refusal is None else problem_of(refusal)
@@ -110,5 +142,9 @@ def _screen(
         of_settings=len(services.settings.api_tokens),
         form={"name": "", "role": "look"} | (form or {}),
         problem=problem,
+        use=services.quotas.use(),
+        everybody=[quota for quota in services.quotas.list() if quota.subject == "default"],
+        quota_kinds=_QUOTAS,
+        quota_form=dict.fromkeys(("kind", "amount", "user", "archive"), "") | (quota_form or {}),
         **{"made": None} | more,
     )

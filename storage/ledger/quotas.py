@@ -1,0 +1,321 @@
+"""Quotas: how much users, tokens and archives may use, and how much they use now.
+
+A user without a quota of their own has that of ``default``. An archive has only its own. What is counted:
+
+* images in flight: those of running and paused jobs that no worker has finished. Jobs that follow the listing of
+  another one count with that one.
+* images a day: those that listings gave to workers since midnight UTC.
+* jobs at once: running and paused ones, without those that follow another one.
+
+Listings stop while a quota of images is used up, so nothing that was enqueued is lost. A page is recorded while less
+than the quota is used, so it may be exceeded by less than a page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from sqlalchemy import text
+
+from storage.database import wait_for_lock
+from storage.errors import ConflictError, RamqError
+from storage.ledger.turns import OWNER
+from storage.ledger.views import PRIORITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+Kind = Literal["images_waiting", "images_a_day", "jobs_at_once", "highest_priority", "searches_per_second", "share"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Subject = Literal["default", "user", "token", "archive"]
+
+_ADMISSION_LOCK = 7_263_781
+_ROOM_LOCKS = {"user": 7_263_782, "archive": 7_263_783}
+NAMES = {number: name for name, number in PRIORITIES.items()}
+"""The priorities by their numbers."""
+
+
+class QuotaError(ConflictError):
+    """A quota does not allow a new job. Nothing was registered.
+
+    Attributes:
+        quota: which one, and how much of it is used.
+    """
+
+    code = "quota"
+
+    def __init__(self, message: str, quota: Full) -> None:
+        super().__init__(message)
+        self.quota = quota
+
+
+class NoRoomError(RamqError):
+    """A quota of images is used up, so a page of a listing was not recorded. The listing goes on when there is room."""
+
+    code = "no_room"
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """A quota. ``amount``: None: no limit; of ``highest_priority``: the priority's number (``views.PRIORITIES``)."""
+
+    kind: Kind
+    subject: Subject
+    name: str
+    amount: float | None
+
+    @property
+    def shown(self) -> float | str | None:
+        """The amount as people write it: a priority by its name."""
+        if self.kind != "highest_priority" or self.amount is None:
+            return self.amount
+        return NAMES[int(self.amount)]
+
+
+class Full(NamedTuple):
+    """A quota that is used up, of a user or an archive. ``amount`` is the quota, ``used`` how much is used."""
+
+    kind: Kind
+    subject: Subject
+    name: str
+    amount: float
+    used: float
+
+    @property
+    def reason(self) -> str:
+        """What a person should know: what the quota is, whose, how much of it is used, and when it is free again."""
+        most, used = f"{self.amount:,.0f}", f"{self.used:,.0f}"
+        if self.kind == "images_waiting":
+            return f"{most} images in flight are the most for {self.name}; {used} are. It goes on as they are done"
+        if self.kind == "images_a_day":
+            return f"{most} images a day are the most for {self.name}; {used} were today. It goes on at midnight UTC"
+        if self.kind == "jobs_at_once":
+            jobs = "job" if self.amount == 1 else "jobs"
+            return (
+                f"{most} {jobs} at once are the most for {self.name}; {used} run or are paused. "
+                "Wait until one ends, or cancel one"
+            )
+        return f"the highest priority for {self.name} is {NAMES[int(self.amount)]}"
+
+
+# The quotas themselves -------------------------------------------------------------------------------------------
+
+
+def every(session: Session) -> list[QuotaView]:
+    """Return the quotas: those of everybody first."""
+    rows = session.execute(
+        text("SELECT kind, subject, name, amount FROM quota ORDER BY subject <> 'default', subject, name, kind")
+    )
+    return [QuotaView(**row) for row in rows.mappings()]
+
+
+def put(session: Session, quota: QuotaView) -> None:
+    """Set a quota."""
+    session.execute(
+        text(
+            """INSERT INTO quota (kind, subject, name, amount) VALUES (:kind, :subject, :name, :amount)
+               ON CONFLICT (kind, subject, name) DO UPDATE SET amount = excluded.amount"""
+        ),
+        {"kind": quota.kind, "subject": quota.subject, "name": quota.name, "amount": quota.amount},
+    )
+
+
+def drop(session: Session, kind: Kind, subject: Subject, name: str) -> QuotaView | None:
+    """Remove a quota and return it; None: there is none."""
+    row = session.execute(
+        text(
+            """DELETE FROM quota WHERE kind = :kind AND subject = :subject AND name = :name
+               RETURNING kind, subject, name, amount"""
+        ),
+        {"kind": kind, "subject": subject, "name": name},
+    ).one_or_none()
+    return None if row is None else QuotaView(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+
+
+def rename(session: Session, old: str, new: str) -> None:
+    """Let what counts for a user count for the user's new name."""
+    names = {"old": old, "new": new}
+    for statement in (
+        "UPDATE quota SET name = :new WHERE subject = 'user' AND name = :old",
+        "UPDATE turn SET owner = :new WHERE owner = :old",
+        "UPDATE day_use SET owner = :new WHERE owner = :old",
+        f"UPDATE job SET counts_for = :new WHERE {OWNER} = :old AND state <> 'done'",  # noqa: S608  (a constant)
+        """UPDATE watch SET asks = jsonb_set(asks, '{said_by}', to_jsonb(CAST(:new AS text)))
+           WHERE asks->>'said_by' = :old""",
+    ):
+        session.execute(text(statement), names)
+
+
+def is_known(session: Session, user: str) -> bool:
+    """Return whether there is a user of this name, or jobs that count for one."""
+    known = text(
+        f"""SELECT EXISTS (SELECT FROM account WHERE name = :name AND removed_at IS NULL)
+            OR EXISTS (SELECT FROM job WHERE {OWNER} = :name)"""  # noqa: S608  (a constant)
+    )
+    return bool(session.scalar(known, {"name": user}))
+
+
+def rename_archive(session: Session, old: str, new: str) -> None:
+    """Let the quotas of an archive be those of its new URI."""
+    session.execute(
+        text("UPDATE quota SET name = :new WHERE subject = 'archive' AND name = :old"), {"old": old, "new": new}
+    )
+
+
+# What is used ----------------------------------------------------------------------------------------------------
+
+_TODAY = "(now() AT TIME ZONE 'UTC')::date"
+
+USED = f"""
+    open_job AS MATERIALIZED (
+        SELECT {OWNER} AS owner, archive_id, sum(listed - skipped - done - failed)::bigint AS images, count(*) AS jobs
+        FROM job WHERE state IN ('running', 'paused') AND with_job_id IS NULL GROUP BY 1, 2
+    ),
+    used AS (
+        SELECT 'images_waiting' AS kind, owner, archive_id, images AS n FROM open_job
+        UNION ALL SELECT 'jobs_at_once', owner, archive_id, jobs FROM open_job
+        UNION ALL SELECT 'images_a_day', owner, archive_id, images FROM day_use WHERE day = {_TODAY}
+    ),
+    used_by AS (
+        SELECT kind, 'user' AS subject, owner AS name, sum(n)::bigint AS n FROM used GROUP BY kind, owner
+        UNION ALL
+        SELECT kind, 'archive', archive.uri, sum(n)::bigint FROM used JOIN archive ON archive.id = used.archive_id
+        GROUP BY kind, archive.uri
+    )
+"""  # noqa: S608  (constants)
+"""Use by user and by archive. Every open job is looked at, and no shard. The images of shards that are not closed
+count, those in a batch, too."""
+
+# A quota of 0 is full even if nothing was used: then there is no row of use.
+_FULL = f"""
+    WITH {USED}, named AS (
+        SELECT DISTINCT kind, 'user' AS subject, owner AS name FROM (VALUES ('images_waiting'), ('images_a_day'),
+            ('jobs_at_once')) AS each (kind), (SELECT owner FROM open_job UNION SELECT CAST(:owner AS text)) AS known
+        WHERE owner IS NOT NULL
+        UNION SELECT kind, subject, name FROM quota WHERE subject = 'archive'
+    ), limited AS (
+        SELECT named.*, CASE WHEN own.kind IS NOT NULL THEN own.amount ELSE everybody.amount END AS amount FROM named
+        LEFT JOIN quota AS own
+            ON own.kind = named.kind AND own.subject = named.subject AND own.name = named.name
+        LEFT JOIN quota AS everybody
+            ON everybody.kind = named.kind AND everybody.subject = 'default' AND named.subject = 'user'
+    )
+    SELECT limited.*, coalesce(n, 0) AS used FROM limited
+    LEFT JOIN used_by USING (kind, subject, name)
+    WHERE kind = ANY(:kinds) AND coalesce(n, 0) >= amount
+    ORDER BY kind DESC, subject DESC, name
+"""  # noqa: S608  (constants)
+
+
+def full(session: Session, *kinds: Kind, owner: str | None = None) -> list[Full]:
+    """Return the quotas of these kinds that are used up, of users with open jobs, of ``owner`` and of archives."""
+    if not _are_any(session, kinds):
+        return []
+    rows = session.execute(text(_FULL), {"kinds": list(kinds), "owner": owner})
+    return [Full(**row) for row in rows.mappings()]
+
+
+def _are_any(session: Session, kinds: Sequence[Kind]) -> bool:
+    limited = text("SELECT EXISTS (SELECT FROM quota WHERE kind = ANY(:kinds) AND amount IS NOT NULL)")
+    return bool(session.scalar(limited, {"kinds": list(kinds)}))
+
+
+# What a quota refuses, or lets wait -------------------------------------------------------------------------------
+
+
+def require_job(session: Session, owner: str, archive_uri: str, priority: int) -> None:
+    """Check that a user may have another job, of this priority. No other one is admitted before the commit.
+
+    Raises:
+        QuotaError: a quota does not allow it.
+    """
+    require_priority(session, owner, priority)
+    if not _are_any(session, ("jobs_at_once",)):
+        return
+    # One lock for all users: a request may start jobs on several archives, in any order.
+    wait_for_lock(session, _ADMISSION_LOCK)
+    for each in full(session, "jobs_at_once", owner=owner):
+        if each.name == (owner if each.subject == "user" else archive_uri):
+            raise QuotaError(each.reason, each)
+
+
+def require_priority(session: Session, owner: str, priority: int) -> None:
+    """Check that a user may ask for this priority. Raises ``QuotaError``."""
+    row = session.execute(
+        text(
+            """SELECT amount FROM quota WHERE kind = 'highest_priority'
+               AND (subject = 'default' OR (subject = 'user' AND name = :owner)) ORDER BY subject DESC LIMIT 1"""
+        ),
+        {"owner": owner},
+    ).one_or_none()
+    if row is not None and row.amount is not None and priority > row.amount:
+        refused = Full("highest_priority", "user", owner, row.amount, priority)
+        raise QuotaError(f"{refused.reason}, so it cannot be {NAMES[priority]}", refused)
+
+
+_IMAGES: tuple[Kind, Kind] = ("images_waiting", "images_a_day")
+
+
+def without_room(session: Session) -> tuple[list[str], list[str]]:
+    """Return the users and the archives whose listings have to wait, since a quota of images is used up."""
+    found = full(session, *_IMAGES)
+    return (
+        [one.name for one in found if one.subject == "user"],
+        [one.name for one in found if one.subject == "archive"],
+    )
+
+
+def require_room(session: Session, job_id: int) -> None:
+    """Check that a page may be recorded, in its transaction. Pages of the same user, or archive, then come after it.
+
+    Raises:
+        NoRoomError: a quota of images is used up.
+    """
+    if not _are_any(session, _IMAGES):
+        return
+    job = session.execute(
+        text(
+            f"""SELECT {OWNER} AS owner, archive.uri, hashtext({OWNER}) AS of_owner, archive.id AS of_archive
+                FROM job JOIN archive ON archive.id = job.archive_id WHERE job.id = :id"""  # noqa: S608  (a constant)
+        ),
+        {"id": job_id},
+    ).one()
+    # Always in this order, so that two pages never wait for each other.
+    for subject, number in (("user", job.of_owner), ("archive", job.of_archive)):
+        session.execute(
+            text("SELECT pg_advisory_xact_lock(:lock, :number)"), {"lock": _ROOM_LOCKS[subject], "number": number}
+        )
+    for each in full(session, *_IMAGES, owner=job.owner):
+        if each.name == (job.owner if each.subject == "user" else job.uri):
+            raise NoRoomError(each.reason)
+
+
+def count_day(session: Session, job_id: int, images: int) -> None:
+    """Count images that a page gave to workers."""
+    if not images:
+        return
+    session.execute(text(f"DELETE FROM day_use WHERE day < {_TODAY} - 1"))  # noqa: S608  (a constant)
+    session.execute(
+        text(
+            f"""INSERT INTO day_use (day, owner, archive_id, images)
+                SELECT {_TODAY}, {OWNER}, archive_id, :images FROM job WHERE id = :id AND with_job_id IS NULL
+                ON CONFLICT (day, owner, archive_id) DO UPDATE SET images = day_use.images + excluded.images"""  # noqa: S608
+        ),
+        {"id": job_id, "images": images},
+    )
+
+
+def waits_for_room(session: Session, owners: dict[int, tuple[str, str]]) -> dict[int, str]:
+    """Return why listings wait, by job. ``owners``: the user and the archive's URI of each job that is being listed."""
+    if not owners:
+        return {}
+    found = full(session, *_IMAGES)
+    return {
+        job_id: f"waiting: {each.reason}"
+        for each in reversed(found)
+        for job_id, (owner, uri) in owners.items()
+        if each.name == (owner if each.subject == "user" else uri)
+    }
