@@ -91,6 +91,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 webhook=_webhook(settings),
                 near=settings.near,
                 archive_allow=settings.archive_allow,
+                grace_seconds=settings.grace_seconds,
             )
         )
         engine.dispose()

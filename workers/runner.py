@@ -55,6 +55,7 @@ class WorkerParts:
     webhook: Webhook | None
     near: Thresholds
     archive_allow: tuple[str, ...] = ()
+    grace_seconds: float | None = None
 
 
 def run(parts: WorkerParts) -> None:
@@ -77,6 +78,7 @@ def run(parts: WorkerParts) -> None:
         webhook=parts.webhook,
         near=parts.near,
         archive_allow=parts.archive_allow,
+        grace_seconds=parts.grace_seconds,
     )
     register(app, worker)
     if parts.metrics_address is not None:
