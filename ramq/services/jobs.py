@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.services.author import LOCAL
+from ramq.services.backlog import backlog_of
 from ramq.services.job_wishes import JobWishes, Settled, priority_named, settle
 from ramq.services.retagging import require_features, source_of
 from storage.database import unit_of_work
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from ramq.services.backlog import BacklogView
     from storage.ledger.requests import RequestKey
     from storage.ledger.views import FailureView, JobReport, JobState, JobView
     from storage.ledger.worker_views import WorkerView
@@ -283,6 +285,10 @@ class JobClient:
         """Return the worker processes. Those that are alive come first."""
         with unit_of_work(self._engine) as session:
             return worker_rows.views(session)
+
+    def backlog(self, *, kinds: Sequence[str] = (), device: str = "cpu") -> BacklogView:
+        """Return what waits for each kind of worker, in seconds of work; see ``ramq.services.backlog``."""
+        return backlog_of(self._engine, kinds=kinds, device=device)
 
     def settled(self, wishes: JobWishes) -> Settled:
         """Return what jobs with these wishes do. Raises ``UsageError`` if they cannot be fulfilled."""

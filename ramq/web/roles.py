@@ -39,6 +39,7 @@ GET /v1/jobs/{job_id}/report
 GET /v1/jobs/{job_id}/report/lines
 GET /v1/jobs/{job_id}/events
 GET /v1/workers
+GET /v1/backlog
 GET /v1/watches
 GET /v1/watches/{watch_id}
 GET /v1/search

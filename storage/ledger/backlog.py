@@ -64,7 +64,7 @@ def waiting(session: Session) -> list[Waiting]:
                     SELECT count(*) AS n FROM (
                         SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased')
                         LIMIT {MOST_SHARDS}
-                    ) AS some
+                    ) AS counted
                 ) AS open_shards
                 WHERE job.state = 'running'
                 UNION ALL
