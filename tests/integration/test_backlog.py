@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
 
 from ramq.client import Client, ProblemError
@@ -18,6 +21,7 @@ from storage.ledger.backlog import MOST_SHARDS
 from tests.services.command_line import run_here
 from tests.services.recognised import make_worker
 from tests.services.web import services_of, serving
+from tests.unit.test_chart import named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,3 +203,24 @@ def test_api_client_metrics_and_command_say_the_same(client: TestClient, tmp_pat
     table = run_here(["backlog"], environment)
     assert "ram_plus" in table.stdout
     assert "assumed" in table.stdout
+
+
+def test_what_the_chart_asks_for_is_answered(client: TestClient, tmp_path: Path) -> None:
+    """Both triggers of KEDA, as the chart renders them, say how long a worker needs for what waits for it."""
+    services_of(client).jobs.create(str(tmp_path), model="ram_plus", priority="high")
+    for case in ("api", "autoscaled"):
+        scaled = named(case, "ScaledObject", "photos-worker-gpu")["spec"]["triggers"][0]["metadata"]
+        if case == "api":
+            address = urlsplit(scaled["url"])
+            answer = client.get(f"{address.path}?{address.query}").json()
+            assert answer[scaled["valueLocation"]] == LISTING_SECONDS
+            continue
+        wanted = dict(re.findall(r'(device|kind)=~?"([^"]*)"', scaled["query"]))
+        families = text_string_to_metric_families(client.get("/metrics").text)
+        (found,) = (family for family in families if family.name in scaled["query"])
+        greatest = [
+            sample.value
+            for sample in found.samples
+            if sample.labels["device"] == wanted["device"] and re.fullmatch(wanted["kind"], sample.labels["kind"])
+        ]
+        assert sum(greatest) == LISTING_SECONDS
