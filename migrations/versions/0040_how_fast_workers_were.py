@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("images", sa.Float(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("squares", sa.Float(), nullable=False),
         sa.Column("measured_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("stage", "model", "device", name="pk_pace"),
     )

@@ -139,6 +139,7 @@ POST /v1/watches/{watch_id}/secret
 POST /archives/watches
 POST /archives/watches/{watch_id}/{action}
 POST /v1/jobs
+POST /v1/estimates
 POST /v1/jobs/{job_id}/pause
 POST /v1/jobs/{job_id}/resume
 POST /v1/jobs/{job_id}/cancel

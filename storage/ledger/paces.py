@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED_SECONDS = 3600.0
 """When there is more than this much work in a row, older work counts half."""
+
+_KEPT = f"CASE WHEN pace.seconds > {_REMEMBERED_SECONDS} THEN 0.5 ELSE 1 END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Pace:
     Attributes:
         device: kind of device: ``cpu``, ``cuda`` or ``mps``.
         images_per_second: the mean over the last hours of work, of all workers on such devices.
+        deviation: standard deviation of the rates that workers reported, each weighted by its time.
         seconds: the working time that it was measured in.
     """
 
@@ -41,6 +44,7 @@ class Pace:
     model: str
     device: str
     images_per_second: float
+    deviation: float
     seconds: float
     measured_at: datetime
 
@@ -60,23 +64,16 @@ def add(session: Session, device: str, worked: Sequence[Worked]) -> None:
         session.execute(
             text(
                 f"""
-                INSERT INTO pace (stage, model, device, images, seconds)
-                VALUES (:stage, :model, :device, :images, :seconds)
+                INSERT INTO pace (stage, model, device, images, seconds, squares)
+                VALUES (:stage, :model, :device, :images, :seconds, :squares)
                 ON CONFLICT (stage, model, device) DO UPDATE SET measured_at = now(),
-                    images = excluded.images
-                        + pace.images * CASE WHEN pace.seconds > {_REMEMBERED_SECONDS} THEN 0.5 ELSE 1 END,
-                    seconds = excluded.seconds
-                        + pace.seconds * CASE WHEN pace.seconds > {_REMEMBERED_SECONDS} THEN 0.5 ELSE 1 END
+                    images = excluded.images + pace.images * {_KEPT},
+                    seconds = excluded.seconds + pace.seconds * {_KEPT},
+                    squares = excluded.squares + pace.squares * {_KEPT}
                 """  # noqa: S608  (a constant of this file)
             ),
             [
-                {
-                    "stage": each.stage,
-                    "model": each.model,
-                    "device": device_kind(device),
-                    "images": each.images,
-                    "seconds": each.seconds,
-                }
+                {**asdict(each), "device": device_kind(device), "squares": each.images**2 / each.seconds}
                 for each in rows
             ],
         )
@@ -86,8 +83,11 @@ def paces(session: Session) -> list[Pace]:
     """Return what was measured, by stage, model and device."""
     rows = session.execute(
         text(
-            """SELECT stage, model, device, images / seconds AS rate, seconds, measured_at FROM pace
-               ORDER BY stage, model, device"""
+            """SELECT stage, model, device, images / seconds AS rate, seconds, measured_at,
+                   sqrt(greatest(0, squares / seconds - (images / seconds) ^ 2)) AS deviation
+               FROM pace ORDER BY stage, model, device"""
         )
     )
-    return [Pace(row.stage, row.model, row.device, row.rate, row.seconds, row.measured_at) for row in rows]
+    return [
+        Pace(row.stage, row.model, row.device, row.rate, row.deviation, row.seconds, row.measured_at) for row in rows
+    ]

@@ -11,7 +11,8 @@ from storage.tables.base import Base
 class Pace(Base):
     """How fast one worker was with one model on one kind of device: ``images`` in ``seconds``.
 
-    Both shrink as newer work is added, so that they tell of the last hours of work. Retagging is not among it, nor are
+    ``squares`` is the sum of the squared rates of each report, weighted by its seconds: it tells how much they differ.
+    All shrink as newer work is added, so that they tell of the last hours of work. Retagging is not among it, nor are
     images that took over the results of others.
     """
 
@@ -22,4 +23,5 @@ class Pace(Base):
     device: Mapped[str] = mapped_column(Text, primary_key=True)
     images: Mapped[float] = mapped_column(Float)
     seconds: Mapped[float] = mapped_column(Float)
+    squares: Mapped[float] = mapped_column(Float)
     measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
