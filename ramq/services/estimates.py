@@ -50,15 +50,18 @@ standard deviation of what workers reported, up to the other."""
 _RETRIES = 1.05
 """Requests that a store answers with an error are sent again."""
 
-# See "Sizing" in docs/operations.md. The vector has 2 bytes a number.
-_ROWS_BYTES = 483
+# See "Sizing" in docs/operations.md, and for hashes, what files say and the places of features another 400. The vector
+# has 2 bytes a number.
+_ROWS_BYTES = 900
 _VECTOR_ROW_BYTES = 222
 _SEGMENT_BYTES = 504
 _VECTOR_SIZES = {"lite": 384}
 _OTHER_VECTOR_SIZE = 512
 _FEATURE_BYTES = {"none": 0, "pooled": 1_852, "global": 1_024, "tokens": 75_000}
 _LESS, _MORE = 0.8, 2.0
-"""Of these bytes: short keys and few tags, or long ones, captions, what files say, and hashes of copies."""
+"""Of these bytes: short keys and few tags, or long ones, captions, and files that say much."""
+_FIXED_BYTES = 10_000_000
+"""The most that the tables, or the files, of a generation take when they are nearly empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +294,8 @@ def _room(settled: Settled, images: Range, per_image: float | None) -> tuple[Ran
     least, most = rows * _LESS, rows * _MORE
     if per_image is not None:
         least, most = min(least, per_image), max(most, per_image)
-    return images.scaled(least, most), images.scaled(segments * _LESS, segments * _MORE)
+    fixed = Range(0, _FIXED_BYTES)
+    return images.scaled(least, most).plus(fixed), images.scaled(segments * _LESS, segments * _MORE).plus(fixed)
 
 
 def _waiting_hours(engine: Engine, settled: Settled, workers: Sequence[EstimatedWorkers]) -> float | None:

@@ -65,6 +65,12 @@ def inside(value: float, found: Range | None) -> bool:
     return found is not None and found.low <= value <= (found.high if found.high is not None else value)
 
 
+def size_of_database(services: Services) -> int:
+    with unit_of_work(services.engine) as session:
+        size: int = session.scalar(text("SELECT pg_database_size(current_database())")) or 0
+        return size
+
+
 def test_an_archive_is_counted_and_nothing_is_written(services: Services, folder: Path) -> None:
     def rows() -> int:
         with unit_of_work(services.engine) as session:
@@ -226,7 +232,7 @@ def test_the_model_is_tried_only_if_nobody_measured_it(services: Services, folde
 def test_an_estimate_by_trial_and_one_by_measured_rates_hold_for_the_job_itself(
     services: Services, archive: Path, tmp_path: Path, broker_url: str
 ) -> None:
-    """The job is worked on by one real worker. Images and hours are in the ranges."""
+    """The job is worked on by one real worker. Images, hours and bytes are in the ranges."""
     root = tmp_path / "photographs"
     for number in range(12):
         shutil.copytree(archive, root / f"{number:02}", ignore=shutil.ignore_patterns("odd"))
@@ -240,6 +246,7 @@ def test_an_estimate_by_trial_and_one_by_measured_rates_hold_for_the_job_itself(
         "RAMQ_DECODE_THREADS": "2",
         "RAMQ_BATCH_SIZE": "8",
     }
+    before = size_of_database(services)
     told = run_here(["estimate", str(root), "--json", "--cpu-hour-price", "1"], environment)
     assert told.returncode == 0, told.stderr
     by_trial = json.loads(told.stdout)
@@ -249,10 +256,15 @@ def test_an_estimate_by_trial_and_one_by_measured_rates_hold_for_the_job_itself(
     worker = make_worker(services)
     while not services.jobs.get(job.id).is_over:
         worker.work()
+    worker._publish()
     worker.leave()
     done = services.jobs.get(job.id)
     hours = done.active_seconds / 3_600
     assert by_trial["images"]["low"] == done.done + done.failed
+    grown = size_of_database(services) - before
+    assert by_trial["database_bytes"]["low"] <= grown <= by_trial["database_bytes"]["high"]
+    published = sum(path.stat().st_size for path in (services.settings.data_dir / "index").rglob("*") if path.is_file())
+    assert by_trial["index_bytes"]["low"] <= published <= by_trial["index_bytes"]["high"]
     assert by_trial["hours"]["low"] <= hours <= by_trial["hours"]["high"], (by_trial["hours"], hours)
 
     measured = services.jobs.estimate(str(root), JobWishes())

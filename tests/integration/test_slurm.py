@@ -50,12 +50,14 @@ def task(fleet: Fleet, programs: Path, tmp_path: Path) -> Iterator[subprocess.Po
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("there is no bash here")
-    (tmp_path / "ramq.env").write_text("RAMQ_LEASE_SECONDS=600\n")
+    in_file = ("RAMQ_DATABASE_URL", "RAMQ_BROKER_URL", "RAMQ_DATA_DIR")
+    settings = {name: fleet.environment[name] for name in in_file} | {"RAMQ_LEASE_SECONDS": "600"}
+    (tmp_path / "ramq.env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     environment = {
-        **fleet.environment,
+        **{name: value for name, value in fleet.environment.items() if name not in settings},
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "RAMQ_SLURM_ENV": str(tmp_path / "ramq.env"),
+        "RAMQ_CONFIG": str(tmp_path / "ramq.env"),
         "RAMQ_SLURM_MODEL": "lite",
         "RAMQ_SLURM_DEVICE": "cpu",
         "RAMQ_SLURM_PAUSE": "1",
