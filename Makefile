@@ -45,8 +45,9 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tools: $(VENV)/.dev ## Fetch what the tests need beside packages: a browser, more photographs
+tools: $(VENV)/.dev ## Fetch what the tests need beside packages: a browser, more photographs, helm
 	@$(BIN)/python tests/photographs.py
+	@$(BIN)/python tests/helm.py
 
 
 ## Maintain it

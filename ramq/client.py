@@ -27,6 +27,7 @@ from ramq.client_jobs import ONCE
 from ramq.client_keywords import KeywordCalls
 from ramq.client_missing import MissingCalls
 from ramq.client_quotas import QuotaCalls
+from ramq.client_scaling import ScalingCalls
 from ramq.client_teaching import TeachingCalls
 from ramq.client_users import UserCalls
 from ramq.client_watches import WatchCalls
@@ -69,7 +70,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(UserCalls, QuotaCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls):
+class Client(UserCalls, QuotaCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls, ScalingCalls):
     """A client of one server. Thread-safe.
 
     Args:

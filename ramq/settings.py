@@ -113,6 +113,7 @@ class Settings(BaseModel):
     lease_seconds: float = Field(
         30.0, ge=1.0, description="another worker may take over a lease after this time without renewal"
     )
+    grace_seconds: float = Field(75.0, ge=0.0, description="time to finish a batch when a worker is told to stop")
     fetch_threads: int = Field(16, ge=1, le=256, description="number of objects fetched at the same time")
     decode_threads: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1),

@@ -101,6 +101,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
                 near=settings.near,
                 archive_allow=settings.archive_allow,
                 watch_keep_days=settings.watch_keep_days,
+                grace_seconds=settings.grace_seconds,
             )
         )
         engine.dispose()

@@ -32,8 +32,6 @@ from storage.index.near_search import search_if_due
 from storage.ledger import claims, shards
 from storage.ledger import workers as worker_rows
 from storage.ledger.waiting import Able
-from storage.objects.pages import PageStore
-from storage.objects.source import open_store, parse_source
 from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
 from workers.datasets.builder import DatasetBuilder
@@ -41,12 +39,13 @@ from workers.datasets.phase import Tools
 from workers.ending import finish_jobs
 from workers.messages import kind_of
 from workers.pipeline.decoders import Decoders
-from workers.pipeline.fitness import INDEX, Fitness, UnfitError, of_archive
+from workers.pipeline.fitness import INDEX, Fitness, UnfitError
 from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
 from workers.sidecars import Sidecars
+from workers.stores import Stores
 from workers.watching.loop import Watching, pause_seconds
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
     from storage.index.builder import IndexBuilder
     from storage.ledger.claims import ClaimedShard
-    from storage.objects.base import ObjectStore, S3Options
+    from storage.objects.base import S3Options
     from storage.results.nearness import Thresholds
     from workers.pipeline.model_holder import ModelHolder
     from workers.pipeline.steps import PipelineOptions
@@ -75,9 +74,6 @@ DATASETS_SECONDS = 1.0
 NEAR_SECONDS = 5.0
 WEBHOOK_SECONDS = 1.0
 SWEEP_SECONDS = 600.0
-STORE_SECONDS = 600.0
-"""Age at which a store is opened again. This picks up new credentials if the current ones do not renew themselves."""
-MOST_STORES = 16
 WAKE_UPS_PER_WORKER = 2
 SILENCE_SECONDS = 10.0
 """A worker that received no wake-up for this long looks for work by itself."""
@@ -99,6 +95,8 @@ class Worker:
         near: what near copies are; None: this worker does not search for them.
         archive_allow: roots that watches may read; empty: all.
         watch_keep_days: how long ended jobs on events of watches are kept; 0: for ever.
+        grace_seconds: how long to finish the batch in hand when told to stop; after it, its shards are given back.
+            None: as long as it takes.
     """
 
     def __init__(  # noqa: PLR0913  (built in one place, by keyword)
@@ -115,6 +113,7 @@ class Worker:
         near: Thresholds | None = None,
         archive_allow: tuple[str, ...] = (),
         watch_keep_days: int = 0,
+        grace_seconds: float | None = None,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.metrics = WorkerMetrics()
@@ -129,7 +128,6 @@ class Worker:
         self._builder = builder
         self._files = FeatureFiles(builder.store.place)
         self._wake = wake
-        self._s3 = s3
         self._webhook = webhook
         self._near = near
         beside = Sidecars(engine, self._decoders, options.keep_place)
@@ -138,11 +136,12 @@ class Worker:
         self._datasets = DatasetBuilder(self.id, Tools(engine, self._files))
         self._watching = Watching(engine, self.id, archive_allow, watch_keep_days)
         self._stopping = threading.Event()
+        self._grace_seconds = grace_seconds
         self._is_over = threading.Event()
         self._pipeline: Pipeline | None = None
         self._busy = threading.Lock()
         self._job_id: int | None = None
-        self._stores: dict[str, tuple[float, ObjectStore]] = {}
+        self._stores = Stores(s3, self.fitness)
         self._listening = 1
         self._swept_at = self._worked_at = time.monotonic()
         self._threads: list[threading.Thread] = []
@@ -178,11 +177,14 @@ class Worker:
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Take no new work, finish the batch in hand and release the rest. Returns at once."""
+        """Take no new work, finish the batch in hand and release the rest. Returns at once.
+
+        If the batch is not written after the grace period, it is discarded, and what is held is released too.
+        """
         self._stopping.set()
         pipeline = self._pipeline
         if pipeline is not None:
-            pipeline.stop()
+            pipeline.stop(self._grace_seconds)
 
     @property
     def is_stopping(self) -> bool:
@@ -203,6 +205,7 @@ class Worker:
             thread.join(timeout=10)
         try:
             self._watching.stop()
+            self.metrics.pace.report(self._engine, self._models.device, is_last=True)
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
@@ -270,7 +273,7 @@ class Worker:
                 break
             self._job_id = leased[0].job_id
             reads_archive = leased[0].from_generation_id is None
-            store = self._store(leased[0].archive_uri) if reads_archive else None
+            store = self._stores.open(leased[0].archive_uri) if reads_archive else None
             pipeline.feed(*(Lease(shard, store) for shard in leased))
         pipeline.wait_until_at_most(0)
 
@@ -287,15 +290,6 @@ class Worker:
                 return []
             others = claims.claim_together(session, shard, owner=self.id, lease_seconds=seconds, able=able)
         return [shard, *others]
-
-    def _store(self, archive_uri: str) -> ObjectStore:
-        """Return the store of an archive. It is cached: opening sessions and connections costs more than a shard."""
-        opened_at, store = self._stores.get(archive_uri, (0.0, None))
-        is_old = time.monotonic() - opened_at > STORE_SECONDS
-        if store is None or is_old or self.fitness.doubts(of_archive(archive_uri)):
-            store = PageStore(open_store(parse_source(archive_uri), self._s3))
-            self._stores = {**dict(list(self._stores.items())[-MOST_STORES:]), archive_uri: (time.monotonic(), store)}
-        return store
 
     # Background loops ------------------------------------------------------------------------------------------------
 
@@ -316,6 +310,7 @@ class Worker:
             pipeline.leases.renew_all()
             self.metrics.observe(pipeline.steps.depths, len(pipeline.leases.held))
         rate = self.metrics.measure_rate(is_working=pipeline is not None)
+        self.metrics.pace.report(self._engine, self._models.device)
         with unit_of_work(self._engine) as session:
             worker_rows.beat(
                 session,

@@ -56,6 +56,7 @@ class WorkerParts:
     near: Thresholds
     archive_allow: tuple[str, ...] = ()
     watch_keep_days: int = 0
+    grace_seconds: float | None = None
 
 
 def run(parts: WorkerParts) -> None:
@@ -79,6 +80,7 @@ def run(parts: WorkerParts) -> None:
         near=parts.near,
         archive_allow=parts.archive_allow,
         watch_keep_days=parts.watch_keep_days,
+        grace_seconds=parts.grace_seconds,
     )
     register(app, worker)
     if parts.metrics_address is not None:

@@ -37,6 +37,7 @@ COMMANDS = {
     "export": ("export",),
     "sidecars": ("sidecars",),
     "erase": ("delete", "erasures", "forget"),
+    "scaling": ("backlog", "estimate"),
     "admin": ("db", "index", "doctor", "workers"),
     "archive_changes": ("archive",),
     "watch": ("watch",),

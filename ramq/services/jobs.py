@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramq.services.author import LOCAL
+from ramq.services.backlog import backlog_of
+from ramq.services.estimates import Amounts, Question, estimate
 from ramq.services.job_wishes import JobWishes, Settled, priority_named, settle
 from ramq.services.retagging import require_features, source_of
 from storage.database import unit_of_work
@@ -27,14 +29,17 @@ from workers.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from sqlalchemy import Engine
 
+    from ramq.services.backlog import BacklogView
+    from ramq.services.estimate_views import EstimateView
+    from ramq.services.trial import Trial
     from storage.ledger.requests import RequestKey
     from storage.ledger.views import FailureView, JobReport, JobState, JobView
     from storage.ledger.worker_views import WorkerView
-    from storage.objects.base import S3Options
+    from storage.objects.base import ObjectInfo, ObjectStore, S3Options
     from storage.objects.source import Source
     from storage.page import Page
 
@@ -290,6 +295,26 @@ class JobClient:
         """Return the worker processes. Those that are alive come first."""
         with unit_of_work(self._engine) as session:
             return worker_rows.views(session)
+
+    def backlog(self, *, kinds: Sequence[str] = (), device: str = "cpu") -> BacklogView:
+        """Return what waits for each kind of worker, in seconds of work; see ``ramq.services.backlog``."""
+        return backlog_of(self._engine, kinds=kinds, device=device)
+
+    def estimate(
+        self,
+        source: str,
+        wishes: JobWishes,
+        amounts: Amounts = Amounts(),  # noqa: B008  (frozen)
+        trial: Callable[[str, ObjectStore, Sequence[ObjectInfo]], Trial] | None = None,
+    ) -> EstimateView:
+        """Return what a job would take; see ``ramq.services.estimates``. Raises as ``create``, and as that."""
+        place, name, manifest_version = self._place_of(source)
+        selection = wishes.selection
+        if manifest_version is not None:
+            selection = replace(selection, has_defaults=False)
+        manifest = None if manifest_version is None else Manifest(name, self._options.s3)
+        asked = Question(place, manifest, selection, settle(wishes, self._options), amounts)
+        return estimate(self._engine, self._options.s3, asked, trial)
 
     def settled(self, wishes: JobWishes) -> Settled:
         """Return what jobs with these wishes do. Raises ``UsageError`` if they cannot be fulfilled."""

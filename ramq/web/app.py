@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from ramq.schemas.problem import Problem
+from ramq.web.api import backlog as api_backlog
 from ramq.web.api import dataset_steps as api_dataset_steps
 from ramq.web.api import datasets as api_datasets
 from ramq.web.api import duplicates as api_duplicates
@@ -156,7 +157,7 @@ def _add_routes(app: FastAPI, roles: Roles) -> None:
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)
     learning = (api_training.router, *of_datasets, api_reviews.router, api_teaching.router)
-    others = (api_generations.router, api_stages.router, api_users.router, api_quotas.router)
+    others = (api_backlog.router, api_generations.router, api_stages.router, api_users.router, api_quotas.router)
     for router in (*of_jobs, *of_images, *of_groups, *learning, *others):
         app.include_router(router, responses=_PROBLEMS, dependencies=[Depends(takes_known_parameters)])
         roles.add(router)

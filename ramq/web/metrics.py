@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ramq.services.backlog import BacklogView
     from ramq.wiring import Services
     from storage.ledger.quota_use import UseView
     from storage.ledger.views import JobView
@@ -97,12 +98,14 @@ class _JobMetrics(Collector):
             workers = self._services.jobs.workers()
             watches = self._services.watches.list()
             used = self._services.quotas.use()
+            backlog = self._services.jobs.backlog()
         except RamqError:
             # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
         yield from _job_metrics(jobs)
         yield from _watch_metrics(watches)
         yield _user_metrics(used)
+        yield from _backlog_metrics(backlog)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
@@ -137,6 +140,28 @@ def _user_metrics(used: list[UseView]) -> Metric:
         images.add_metric([each.name], each.images_waiting)
     images.add_metric([""], sum(each.images_waiting for each in waiting[MOST_USERS:]))
     return images
+
+
+def _backlog_metrics(backlog: BacklogView) -> Iterator[Metric]:
+    """Yield what waits for each kind of worker, also where that is nothing: an autoscaler needs the zero."""
+    labels = ["kind", "priority"]
+    images = GaugeMetricFamily("ramq_waiting_images", "Images that wait for a kind of worker.", labels=labels)
+    shards = GaugeMetricFamily("ramq_waiting_shards", "Shards likewise, at most 1,000 of each job.", labels=labels)
+    listings = GaugeMetricFamily("ramq_waiting_listings", "Listings and due watches likewise.", labels=labels)
+    seconds = GaugeMetricFamily(
+        "ramq_waiting_seconds", "How long one worker on such a device needs for them.", labels=[*labels, "device"]
+    )
+    rate = GaugeMetricFamily("ramq_worker_images_per_second", "Measured rate of one worker.", labels=["kind", "device"])
+    for item in backlog.items:
+        label = [item.kind, item.priority]
+        images.add_metric(label, item.images)
+        shards.add_metric(label, item.shards)
+        listings.add_metric(label, item.listings)
+        for each in item.devices:
+            seconds.add_metric([*label, each.device], each.seconds)
+    for kind, device, images_per_second in backlog.measured:
+        rate.add_metric([kind, device], images_per_second)
+    yield from (images, shards, listings, seconds, rate)
 
 
 def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:

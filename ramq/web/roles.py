@@ -41,6 +41,7 @@ GET /v1/jobs/{job_id}/report/lines
 GET /v1/jobs/{job_id}/events
 GET /v1/workers
 GET /v1/quotas/mine
+GET /v1/backlog
 GET /v1/watches
 GET /v1/watches/{watch_id}
 GET /v1/search
@@ -141,6 +142,7 @@ POST /v1/watches/{watch_id}/secret
 POST /archives/watches
 POST /archives/watches/{watch_id}/{action}
 POST /v1/jobs
+POST /v1/estimates
 POST /v1/jobs/{job_id}/pause
 POST /v1/jobs/{job_id}/resume
 POST /v1/jobs/{job_id}/cancel

@@ -52,6 +52,7 @@ from storage.tables.moves import MergedImage as MergedImage
 from storage.tables.near import NearCopy as NearCopy
 from storage.tables.near import NearSearch as NearSearch
 from storage.tables.openings import Opening as Opening
+from storage.tables.paces import Pace as Pace
 from storage.tables.regions import AREA_SCALE as AREA_SCALE
 from storage.tables.regions import Localization as Localization
 from storage.tables.regions import LocatedImage as LocatedImage

@@ -37,6 +37,8 @@ ELSEWHERE = frozenset(
             "docker",
             "duckdb",
             "export",
+            "helm",
+            "kubectl",
             "ls",
             "mkdir",
             "pip",

@@ -50,6 +50,11 @@ class HeldLeases:
         return list(self._held)
 
     @property
+    def groups(self) -> int:
+        """How many shards are held. Those that go together count as one."""
+        return len({lease.goes_with for lease in self.held})
+
+    @property
     def models(self) -> set[str]:
         """The models and captioners of the shards that are held: they are in use, or will be in a moment."""
         return {name for lease in self.held for name in (lease.shard.model, lease.shard.captioner)}
@@ -117,6 +122,21 @@ class HeldLeases:
         except ServiceUnavailableError as error:  # the lease expires by itself
             log.warning("lease not given back", **lease.labels, error=str(error))
         self.drop(lease)
+
+    def give_up_after(self, seconds: float) -> None:
+        """Release what is still held after this time, though a model is busy with it or is being loaded.
+
+        What the model makes of it is not written then: the lease is over. Others can begin at once.
+        """
+
+        def give_up() -> None:
+            for lease in self.held:
+                log.warning("the grace period is over: the batch in hand is given back unfinished", **lease.labels)
+                self.give_up(lease)
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
 
     def drop(self, lease: Lease) -> None:
         """Stop holding a lease without telling the ledger: it was lost, has ended, or has to expire."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from workers.pipeline.paces import Paces
+
+if TYPE_CHECKING:
+    from workers.pipeline.work import Batch
 
 
 class WorkerMetrics:
@@ -22,11 +28,19 @@ class WorkerMetrics:
         self._rate = 0.0
         self._measured_at = time.monotonic()
         self._measured_images = 0
+        self.pace = Paces()
 
-    def settled(self, images: int) -> None:
-        """Count images that were written or postponed."""
-        self.images_settled += images
-        self._images.inc(images)
+    def settled(self, batch: Batch) -> None:
+        """Count the images of a batch, which were written or postponed.
+
+        An image that several stages have at once counts once as an image, and for the pace of each of them.
+        """
+        lease = batch.lease
+        if lease.goes_with == lease.shard.id:
+            self.images_settled += len(batch.works)
+            self._images.inc(len(batch.works))
+        if lease.shard.from_generation_id is None:  # retagging reads no picture, so it says nothing of other jobs
+            self.pace.add(batch)
 
     def measure_rate(self, *, is_working: bool) -> float:
         """Return images per second, smoothed over about three calls. Idle time does not count."""

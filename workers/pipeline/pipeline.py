@@ -103,7 +103,7 @@ class Pipeline:
     ) -> None:
         self.stop()
         # Finish the batch in hand: its images are nearly done.
-        self.leases.wait_for(lambda: self._in_hand == 0 or self._fatal is not None)
+        self.leases.wait_for(lambda: self._in_hand == 0 or self._fatal is not None or not self.leases.held)
         for lease in self.leases.held:
             if self._fatal is None or is_orderly(self._fatal):
                 self.leases.give_up(lease)
@@ -144,18 +144,17 @@ class Pipeline:
                 self.steps.fetch.inbox.put(work)
         self._raise_fatal()
 
-    def stop(self) -> None:
-        """Take no more images. Images before the model are dropped, and the batch in hand is finished."""
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """Take no more images, and finish the batch in hand. After the grace period, release what is held anyway."""
         self._stopping.set()
         self.leases.notify()
+        if grace_seconds is not None:
+            self.leases.give_up_after(grace_seconds)
 
     def wait_until_at_most(self, leases: int) -> None:
         """Wait until at most this many shards are held. Those that go together count as one."""
-
-        def count() -> int:
-            return len({lease.goes_with for lease in self.leases.held})
-
-        self.leases.wait_for(lambda: count() <= leases or self._fatal is not None or self._stopping.is_set())
+        is_stopped = self._stopping.is_set
+        self.leases.wait_for(lambda: self.leases.groups <= leases or self._fatal is not None or is_stopped())
         self._raise_fatal()
 
     def _is_for_us(self, lease: Lease) -> bool:
@@ -354,8 +353,7 @@ class Pipeline:
             self._fitness.prove(*proved, *([of_archive(lease.shard.archive_uri)] if lease.store else []))
         lease.transient_failures += [work.failure for work in batch.works if work.failure and work.failure.is_transient]
         self.settled += len(batch.works)
-        if lease.goes_with == lease.shard.id:  # an image that several stages have at once counts once
-            self._metrics.settled(len(batch.works))
+        self._metrics.settled(batch)
         if lease.settle(len(batch.works)):
             self.leases.finish(lease)
         elif state != "running":

@@ -6,9 +6,14 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from ramq.schemas.problem import Problem
+from ramq.services.estimate_views import EstimateView
+from ramq.services.estimate_words import lines_of
+from ramq.services.estimates import Amounts
+from ramq.services.job_wishes import JobWishes
 from ramq.web.api.jobs import ErrorClass
 from ramq.web.deps import Cursor, Id, MaybeId, ServicesDep, absolute_source, caller_of, templates_of
 from ramq.web.problems import make_problem, problem_of
+from ramq.web.render import duration, size
 from ramq.wiring import Services
 from storage.errors import NotFoundError, UsageError
 from storage.ledger.views import JobView, Priority
@@ -17,6 +22,8 @@ from storage.objects.ignoring import Selection
 
 JOBS_PER_SCREEN = 20
 FAILURES_PER_SCREEN = 100
+MOST_LISTED = 10_000
+"""Keys that an estimate on the page lists: a person waits for it."""
 MOST_PATTERNS = 100_000
 """Characters of the patterns in the form."""
 
@@ -44,22 +51,29 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     exclude: Annotated[str, Form(max_length=MOST_PATTERNS)] = "",
     junk: Annotated[Literal["list", ""], Form()] = "",
     pages: Annotated[Literal["all", ""], Form()] = "",
+    then: Annotated[Literal["estimate", ""], Form()] = "",
 ) -> Response:
-    """Start a job and show it. Errors in the form are shown above it."""
+    """Start a job and show it, or only say what it would take. Errors in the form are shown above it."""
     form = {"source": source, "model": model, "caption": caption, "priority": priority, "stages": stages}
     form |= {"include": include, "exclude": exclude, "junk": junk, "pages": pages}
     if not source.strip() or "\0" in source:
         problem = make_problem(422, "usage", "Enter an archive: s3://bucket/prefix, a folder, or a manifest.")
         return _jobs(request, services, form=form, problem=problem)
     wants_caption = {"yes": True, "no": False}.get(caption)
+    selection = Selection(_lines(include), _lines(exclude), has_defaults=not junk)
     try:
+        if then == "estimate":
+            wishes = JobWishes(model or None, wants_caption, priority, None, [stages] if stages else [], selection)
+            amounts = Amounts(most_keys=MOST_LISTED)
+            view = services.jobs.estimate(absolute_source(source.strip()), wishes, amounts)
+            return _jobs(request, services, form=form, estimate=view)
         job = services.jobs.create(
             absolute_source(source.strip()),
             model=model or None,
             caption=wants_caption,
             priority=priority,
             stages=[stages] if stages else [],
-            selection=Selection(_lines(include), _lines(exclude), has_defaults=not junk),
+            selection=selection,
             pages=bool(pages),
             by=caller_of(request),
         )
@@ -75,7 +89,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())
 
 
-def _jobs(
+def _jobs(  # noqa: PLR0913  (what the page shows)
     request: Request,
     services: Services,
     *,
@@ -83,6 +97,7 @@ def _jobs(
     form: dict[str, str],
     problem: Problem | None = None,
     watch: int | None = None,
+    estimate: EstimateView | None = None,
 ) -> HTMLResponse:
     page = services.jobs.list(limit=JOBS_PER_SCREEN, before=cursor, watch=watch, fold=watch is None)
     return templates_of(request).show(
@@ -98,6 +113,8 @@ def _jobs(
         | {"priority": "normal"}
         | form,
         problem=problem,
+        estimate=estimate,
+        lines=lines_of(estimate, duration, size) if estimate else (),
         cursor=cursor,
         watch=watch,
     )
