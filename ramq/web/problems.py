@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ramq.schemas.problem import FieldProblem, Problem
+from ramq.web.request_ids import trace_id
 from ramq.web.security import SECURITY_HEADERS
 from storage.errors import (
     ConflictError,
@@ -84,7 +85,8 @@ CODES = {
 def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
     """Return the problem document for ``code``. ``more`` holds the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
-    return Problem(type=f"urn:ramq:problem:{code.replace('_', '-')}", title=title, status=status, detail=detail, **more)
+    kind = f"urn:ramq:problem:{code.replace('_', '-')}"
+    return Problem(type=kind, title=title, status=status, detail=detail, trace_id=trace_id(), **more)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:

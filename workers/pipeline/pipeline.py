@@ -240,7 +240,7 @@ class Pipeline:
             return
         if work.lease.store is not None:
             work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
-        with self.steps.fetch.timed(work.lease, key=work.image.key):
+        with self.steps.fetch.timed(work.lease, [work]):
             try:
                 self._get(work)
             except Exception as error:  # noqa: BLE001  (the table of errors classifies it)
@@ -262,7 +262,7 @@ class Pipeline:
             if work is None:
                 self._release(found)
                 continue
-            with self.steps.decode.timed(work.lease, key=work.image.key):
+            with self.steps.decode.timed(work.lease, [work]):
                 self._decode_for(work.together, work.body)
             self._release(work)
             for each in work.together:
@@ -351,7 +351,7 @@ class Pipeline:
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
         finalise_old_failures(batch)
-        with self.steps.write.timed(lease):
+        with self.steps.write.timed(lease, batch.works):
             how = (batch.thresholds, self._options.lease_seconds, self._files, batch.stage)
             places = self._options.keep_place
             state = self.leases.until_available(lease, lambda: write(self._engine, batch, *how, keep_place=places))
