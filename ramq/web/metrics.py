@@ -1,7 +1,8 @@
-"""The metrics for Prometheus: counters of the jobs, workers, and durations of searches."""
+"""The metrics for Prometheus: counters of the jobs, workers, the index and the disk, and durations of searches."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from storage.errors import RamqError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ramq.wiring import Services
+    from storage.index.status import Lag
     from storage.ledger.views import JobView
     from storage.ledger.watch_views import WatchView
 
@@ -88,15 +91,18 @@ class _JobMetrics(Collector):
         for name, state in self._services.ready().items():
             up.add_metric([name], float(state == "ok"))
         yield up
+        yield from _disk_metrics(self._services.settings.data_dir)
         try:
             jobs = self._services.jobs.list(limit=RECENT_JOBS, fold=True).items
             workers = self._services.jobs.workers()
             watches = self._services.watches.list()
+            lags = self._services.index.lags()
         except RamqError:
             # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
         yield from _job_metrics(jobs)
         yield from _watch_metrics(watches)
+        yield from _index_metrics(lags)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
@@ -121,6 +127,30 @@ def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:
     backlog = "Pending images of all running jobs."
     yield GaugeMetricFamily("ramq_backlog_images", backlog, value=sum(job.pending for job in running))
     yield GaugeMetricFamily("ramq_jobs_running", "Running jobs.", value=len(running))
+
+
+def _index_metrics(lags: list[Lag]) -> Iterator[Metric]:
+    label = ["generation_id"]
+    waiting = GaugeMetricFamily("ramq_index_waiting_rows", "Rows newer than the published index.", labels=label)
+    age = GaugeMetricFamily("ramq_index_published_age_seconds", "Time since the index was published.", labels=label)
+    for lag in lags:
+        waiting.add_metric([str(lag.generation_id)], lag.waiting_rows)
+        if lag.published_at is not None:
+            elapsed = datetime.now(UTC) - lag.published_at
+            age.add_metric([str(lag.generation_id)], elapsed.total_seconds())
+    yield waiting
+    yield age
+
+
+def _disk_metrics(folder: Path) -> Iterator[Metric]:
+    """Yield how full the disk of the data folder is, on the machine of the web server."""
+    existing = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    try:
+        disk = shutil.disk_usage(existing)
+    except OSError:  # a disk that is gone has no numbers; ``ramq_service_up`` tells what does not work for it
+        return
+    yield GaugeMetricFamily("ramq_disk_free_bytes", "Free bytes on the disk of RAMQ_DATA_DIR.", value=disk.free)
+    yield GaugeMetricFamily("ramq_disk_size_bytes", "Size of the disk of RAMQ_DATA_DIR.", value=disk.total)
 
 
 def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:

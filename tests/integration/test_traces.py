@@ -98,13 +98,13 @@ def test_one_story_leads_from_a_request_to_the_index(
     fill(tmp_path / "photos", IMAGES)
     with web_process(fleet, **collector.environment) as url:
         sent = f"00-{TRACE}-b7ad6b7169203331-01"
-        job, number = post(f"{url}/v1/jobs?q=secret", {"source": str(tmp_path / "photos")}, traceparent=sent)
-        assert job["status" if "status" in job else "title"] == 422 or "trace_id" in job
+        problem, number = post(f"{url}/v1/jobs", {"source": str(tmp_path / "nowhere")}, traceparent=sent)
+        assert (problem["trace_id"], number.split("-")[1]) == (TRACE, TRACE)
         job, number = post(f"{url}/v1/jobs", {"source": str(tmp_path / "photos")}, traceparent=sent)
         fleet.start(1, **collector.environment)
         wait_for(services, job["id"], fleet, lambda view: view.is_over)
         collector.wait_for(lambda: len(collector.named("shard")) == 1 and collector.named("publish index"))
-    collector.wait_for(lambda: collector.named("POST /v1/jobs"))
+    collector.wait_for(lambda: len(collector.named("POST /v1/jobs")) == 2)
 
     (created,) = collector.named("create job")
     request = collector.by_id(created.parent)
@@ -141,8 +141,7 @@ def test_one_story_leads_from_a_request_to_the_index(
 def test_the_shard_of_a_killed_worker_is_taken_over_by_a_trace_that_names_the_former_one(
     services: Services, fleet: Fleet, tmp_path: Path, collector: Collector
 ) -> None:
-    files = fill(tmp_path / "photos", 64)
-    assert files
+    fill(tmp_path / "photos", 64)
     fleet.environment |= {**collector.environment, "RAMQ_LEASE_SECONDS": "2", "RAMQ_BATCH_SIZE": "4"}
     job = services.jobs.create(str(tmp_path / "photos"))
     (first,) = fleet.start(1, NULL_MODEL_SECONDS="0.5")
@@ -187,9 +186,9 @@ def test_spans_name_no_key_no_query_and_no_password_unless_keys_are_asked_for(
     failed = [span for span in collector.spans if span.is_failed]
     assert {span.attributes["error.type"] for span in failed} == {"not_an_image"}
 
-    fleet.start(1, RAMQ_TRACE_KEYS="true")
     fleet.kill(fleet.processes[0])
-    again = services.jobs.create(str(folder / "my-private-name.jpg")) if False else services.jobs.retry(job["id"])
+    fleet.start(1, RAMQ_TRACE_KEYS="true")
+    again = services.jobs.retry(job["id"])
     wait_for(services, again.id, fleet, lambda view: view.is_over)
     collector.wait_for(lambda: b"my-private-name.jpg" in b"".join(collector.raw))
 
@@ -211,15 +210,14 @@ def test_a_collector_that_is_away_costs_nothing_but_its_spans_and_is_told_once(
     assert done.done == 200
     collector.wait_for(lambda: "takes no spans" in fleet.log())
     collector.is_away = False
-    again = services.jobs.create(str(tmp_path / "photos"), vocabulary=None)
+    fill(tmp_path / "more", 20)
+    again = services.jobs.create(str(tmp_path / "more"))
     wait_for(services, again.id, fleet, lambda view: view.is_over)
     collector.wait_for(lambda: "takes spans again" in fleet.log())
-    collector.is_away = True
-    began = time.monotonic()
-    process.terminate()
-    process.wait(20)
-    assert time.monotonic() - began < 20
     events = [line["event"] for line in lines_of(fleet.log())]
+    collector.is_away = True
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
     assert sum("takes no spans" in event for event in events) == 1
     assert sum("Queue full" in event for event in events) <= 1
     assert not any("Traceback" in line for line in fleet.log().splitlines())
@@ -238,4 +236,4 @@ def test_traces_without_the_extra_say_what_to_install() -> None:
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     first, second = said.splitlines()
     assert "pip install 'ramq[otel]'" in first
-    assert second in {"True", "False"}
+    assert second == "False"  # while traces are off, nothing of OpenTelemetry is loaded
