@@ -1,4 +1,4 @@
-"""Dashboard and alerts on a real Prometheus: panels have data, a calm run alarms nobody, and faults alarm the right one.
+"""Dashboard and alerts on a real Prometheus: panels have data, nothing fires in a calm run, the right alert in a fault.
 
 Times are shortened: alerts wait for three seconds, and look back on twenty.
 """
