@@ -37,12 +37,12 @@ _QUERY = "url.query"
 
 def provide(service: str, release: str) -> Tracer:
     """Make the provider of this process, and return the tracer of ramq. Raises ``ValueError`` on wrong variables."""
-    _quieten()
     about = Resource.create({"service.name": service, "service.version": release})
     provider = TracerProvider(resource=about.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
     provider.add_span_processor(WithoutQueries())
     provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter())))
     trace.set_tracer_provider(provider)
+    _quieten()  # not before: the SDK warns of variables that it does not understand
     atexit.register(_stop, provider)
     return provider.get_tracer("ramq", release)
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ramq.schemas.problem import FieldProblem, Problem
+from ramq.web.request_ids import headers as number_of_request
 from ramq.web.request_ids import trace_id
 from ramq.web.security import SECURITY_HEADERS
 from storage.errors import (
@@ -148,7 +149,7 @@ def install_problem_handlers(
         log.error("request_crashed", exc_info=error, extra={"path": request.url.path})
         problem = make_problem(500, "internal", "The server failed to handle the request. See its log for the reason.")
         # This response is created outside the middleware that adds these headers to all others.
-        return answer(request, problem, SECURITY_HEADERS)
+        return answer(request, problem, {**SECURITY_HEADERS, **number_of_request()})
 
     app.add_exception_handler(RamqError, on_ramq_error)
     app.add_exception_handler(RequestValidationError, on_invalid)

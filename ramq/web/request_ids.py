@@ -38,6 +38,12 @@ def is_for_machines(scope: MutableMapping[str, Any]) -> bool:
     return path in {*HEALTH_PATHS, "/metrics"} or path.startswith("/static/")
 
 
+def headers() -> dict[str, str]:
+    """Return the header with the number of the request that this thread answers, for answers made outside."""
+    number = traces.current()
+    return {HEADER: number} if number else {}
+
+
 class RequestIds:
     """Gives every request its number.
 
@@ -54,16 +60,15 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         # FastAPI has begun a span if traces are recorded.
-        context = trace.get_current_span().get_span_context()
-        if not context.is_valid:
+        if not trace.get_current_span().get_span_context().is_valid:
             context = _new(Headers(scope=scope).get("traceparent"))
             # It is never taken back: an error is answered outside of this, and the task ends with its request.
             attach(trace.set_span_in_context(trace.NonRecordingSpan(context)))
-        number = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+        number = headers()
 
         async def send_with_number(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = number
+                MutableHeaders(scope=message).update(number)
             await send(message)
 
         await self._app(scope, receive, send_with_number)
