@@ -33,6 +33,7 @@ class WebMetrics:
     """The metrics of one application, in a registry of their own."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._registry = CollectorRegistry()
         self._registry.register(_JobMetrics(services))
         self._search = Histogram(
@@ -69,6 +70,12 @@ class WebMetrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def text_of_services(self) -> bytes:
+        """Return only which services are available."""
+        registry = CollectorRegistry()
+        registry.register(_ServiceMetrics(self._services))
+        return generate_latest(registry)
+
 
 def _method(scope: Scope) -> str:
     # Clients may send any method, and must not be able to create labels with it.
@@ -76,8 +83,8 @@ def _method(scope: Scope) -> str:
     return method if method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "other"
 
 
-class _JobMetrics(Collector):
-    """Reads the jobs and workers at each scrape, so that the numbers are those of the database."""
+class _ServiceMetrics(Collector):
+    """Asks the services at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -87,10 +94,19 @@ class _JobMetrics(Collector):
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
+        """Yield which services are available."""
         up = GaugeMetricFamily("ramq_service_up", "Whether a required service is available.", labels=["service"])
         for name, state in self._services.ready().items():
             up.add_metric([name], float(state == "ok"))
         yield up
+
+
+class _JobMetrics(_ServiceMetrics):
+    """Reads the jobs and workers at each scrape too, so that the numbers are those of the database."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything that is not counted in this process."""
+        yield from super().collect()
         yield from _disk_metrics(self._services.settings.data_dir)
         try:
             jobs = self._services.jobs.list(limit=RECENT_JOBS, fold=True).items

@@ -14,7 +14,7 @@ from opentelemetry.context import Context, attach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.datastructures import Headers, MutableHeaders
 
-from ramq.web.security import HEALTH_PATHS
+from ramq.web.security import HEALTH_PATHS, METRICS_PATH
 from storage import traces
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def trace_id() -> str | None:
 def is_for_machines(scope: MutableMapping[str, Any]) -> bool:
     """Return whether a request is one of many that nobody wants a trace of: of health, metrics and static files."""
     path: str = scope["path"]
-    return path in {*HEALTH_PATHS, "/metrics"} or path.startswith("/static/")
+    return path in {*HEALTH_PATHS, METRICS_PATH} or path.startswith("/static/")
 
 
 def headers() -> dict[str, str]:

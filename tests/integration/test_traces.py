@@ -23,6 +23,7 @@ from tests.services.command_line import COMMAND
 from tests.services.fleet import wait_for
 from tests.services.forked_worker import ROOT
 from tests.services.watch import leases_of
+from tests.services.web import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +137,21 @@ def test_one_story_leads_from_a_request_to_the_index(
     assert {line["trace_id"] for line in lines if line["event"] in {"shard begun", "shard ended"}} == {shard.trace}
     assert {line["trace_id"] for line in lines if line["event"] == "listed"} <= {span.trace for span in listings}
     assert all(line["job"] == job["id"] and line["shard"] for line in lines if line["event"] == "shard begun")
+
+
+def test_without_traces_the_number_of_a_request_is_in_the_log_of_workers(
+    services: Services, fleet: Fleet, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos", 3)
+    with serving(services) as url:
+        sent = f"00-{TRACE}-b7ad6b7169203331-01"
+        job, number = post(f"{url}/v1/jobs", {"source": str(tmp_path / "photos")}, traceparent=sent)
+    fleet.start(1)
+    wait_for(services, job["id"], fleet, lambda view: view.is_over)
+    assert number.split("-")[1] == TRACE
+    about = [line for line in lines_of(fleet.log()) if line["event"] in {"listed", "shard begun", "shard ended"}]
+    assert {line["event"] for line in about} >= {"listed", "shard begun"}
+    assert {line["trace_id"] for line in about} == {TRACE}
 
 
 def test_the_shard_of_a_killed_worker_is_taken_over_by_a_trace_that_names_the_former_one(
