@@ -1,6 +1,6 @@
 """Dashboard and alerts on a real Prometheus: panels have data, nothing fires in a calm run, the right alert in a fault.
 
-Times are shortened: alerts wait for three seconds, and look back on twenty.
+Times are shortened: alerts wait for three seconds, and look back on a minute.
 """
 
 from __future__ import annotations

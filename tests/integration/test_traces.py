@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -102,7 +103,7 @@ def test_one_story_leads_from_a_request_to_the_index(
         problem, number = post(f"{url}/v1/jobs", {"source": str(tmp_path / "nowhere")}, traceparent=sent)
         assert (problem["trace_id"], number.split("-")[1]) == (TRACE, TRACE)
         job, number = post(f"{url}/v1/jobs", {"source": str(tmp_path / "photos")}, traceparent=sent)
-        fleet.start(1, **collector.environment)
+        fleet.start(1, **collector.environment, RAMQ_LEASE_SECONDS="60")
         wait_for(services, job["id"], fleet, lambda view: view.is_over)
         collector.wait_for(lambda: len(collector.named("shard")) == 1 and collector.named("publish index"))
     collector.wait_for(lambda: len(collector.named("POST /v1/jobs")) == 2)
@@ -167,16 +168,18 @@ def test_the_shard_of_a_killed_worker_is_taken_over_by_a_trace_that_names_the_fo
     fleet.kill(first)
     fleet.start(1)
     wait_for(services, job.id, fleet, lambda view: view.is_over)
-    collector.wait_for(lambda: collector.named("shard"))
+    collector.wait_for(lambda: any(span.attributes["ramq.image.pending"] == 0 for span in collector.named("shard")))
 
-    former, later = sorted(collector.named("claim shard"), key=lambda span: span.attributes["ramq.shard.epoch"])
-    assert later.links["former claim"] == (former.trace, former.id)
-    assert former.trace != later.trace
-    assert later.attributes["ramq.worker.id"] != former.attributes["ramq.worker.id"]
-    (ended,) = collector.named("shard")
-    assert ended.trace == later.trace
-    written = {span.trace: span for span in collector.named("write")}
-    assert set(written) == {former.trace, later.trace}
+    # On a busy machine a living worker may lose the lease too: then there are more than two claims.
+    claims = sorted(collector.named("claim shard"), key=lambda span: span.attributes["ramq.shard.epoch"])
+    for former, later in itertools.pairwise(claims):
+        assert later.links["former claim"] == (former.trace, former.id)
+        assert former.trace != later.trace
+    assert "listing" in claims[0].links
+    assert claims[-1].attributes["ramq.worker.id"] != claims[0].attributes["ramq.worker.id"]
+    (ended,) = [span for span in collector.named("shard") if span.attributes["ramq.image.pending"] == 0]
+    assert ended.trace == claims[-1].trace
+    assert {claims[0].trace, claims[-1].trace} <= {span.trace for span in collector.named("write")}
 
 
 def test_spans_name_no_key_no_query_and_no_password_unless_keys_are_asked_for(

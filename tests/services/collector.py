@@ -53,7 +53,7 @@ class Collector:
         (found,) = [span for span in self.spans if span.id == number]
         return found
 
-    def wait_for(self, is_there: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait_for(self, is_there: Callable[[], object], seconds: float = 120.0) -> None:
         until = time.monotonic() + seconds
         while not is_there():
             assert time.monotonic() < until, [(span.service, span.name) for span in self.spans]

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 MONITORING = Path(__file__).parents[2] / "docs" / "monitoring"
 ALERTS = MONITORING / "ramq-alerts.yml"
-WINDOW = "20s"
+WINDOW = "60s"
 """The length of every time that panels and alerts look back on."""
 
 _QUICK = ((r"for: \d+m", "for: 3s"), (r"\[\d+m\]", f"[{WINDOW}]"))
 _CONFIG = """
-global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}
+global: {{ scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s }}
 rule_files: [alerts.yml]
 scrape_configs:
 """
@@ -65,7 +65,7 @@ class Prometheus:
             found.setdefault(sample["metric"]["alertname"], []).append(sample["metric"])
         return found
 
-    def wait_for(self, is_so: Callable[[], object], seconds: float = 60.0) -> None:
+    def wait_for(self, is_so: Callable[[], object], seconds: float = 120.0) -> None:
         until = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < until, (self.firing(), self.log.read_text()[-2000:])
@@ -88,7 +88,7 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
-        "--query.lookback-delta=5s",
+        "--query.lookback-delta=10s",
     ]
     process = spawn(command, cwd=folder, log=folder / "prometheus.log", stop_signal=signal.SIGKILL)
     try:
