@@ -6,8 +6,6 @@ import itertools
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -240,19 +238,3 @@ def test_a_collector_that_is_away_costs_nothing_but_its_spans_and_is_told_once(
     assert sum("takes no spans" in event for event in events) == 1
     assert sum("Queue full" in event for event in events) <= 1
     assert not any("Traceback" in line for line in fleet.log().splitlines())
-
-
-def test_traces_without_the_extra_say_what_to_install() -> None:
-    script = (
-        "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-        "from ramq.settings import Settings; from ramq.tracing import start\n"
-        "from storage.errors import UsageError\n"
-        "try: start(Settings(traces=True), 'x')\n"
-        "except UsageError as error: print(error)\n"
-        "start(Settings(), 'x')\n"
-        "print('opentelemetry' in sys.modules)"
-    )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    first, second = said.splitlines()
-    assert "pip install 'ramq[otel]'" in first
-    assert second == "False"  # while traces are off, nothing of OpenTelemetry is loaded
