@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from storage import traces
 from storage.texts import visible, without_secrets
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _processors() -> tuple[list[Processor], Processor]:
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_passwords,
@@ -79,6 +81,12 @@ def _processors() -> tuple[list[Processor], Processor]:
             exception_formatter=structlog.dev.plain_traceback
         )
     return [*shared, structlog.processors.format_exc_info], structlog.processors.JSONRenderer()
+
+
+def _name_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the span in which the line was written, if it was in one: a search for them finds both."""
+    event.update(traces.labels(traces.current()))
+    return event
 
 
 def _show_control_characters(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -159,6 +159,8 @@ class Settings(BaseModel):
     metrics_address: str | None = Field(
         None, description="host:port on which a worker serves its Prometheus metrics; empty: none"
     )
+    traces: bool = Field(False, description="whether to send traces to an OpenTelemetry collector; see observing.md")
+    trace_keys: bool = Field(False, description="whether traces hold the keys of images, not only their numbers")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
     @field_validator(

@@ -44,6 +44,7 @@ from workers.pipeline.metrics import WorkerMetrics
 from workers.pipeline.pipeline import Pipeline
 from workers.pipeline.work import Lease
 from workers.planner import Planner
+from workers.publishing import publish
 from workers.sidecars import Sidecars
 from workers.stores import Stores
 from workers.watching.loop import Watching, pause_seconds
@@ -386,7 +387,7 @@ class Worker:
         if is_sweep:
             self._builder.look_again()
         for generation_id in ids:
-            if self._builder.publish_new(generation_id) is not None or is_sweep:
+            if publish(self._engine, self._builder, generation_id) is not None or is_sweep:
                 self._builder.compact(generation_id)
         if is_sweep:
             self._swept_at = time.monotonic()

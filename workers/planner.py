@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from storage import traces
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
 from storage.ledger import followers, jobs, listings
@@ -125,7 +126,11 @@ class Planner:
         if listing.attempts > MOST_ATTEMPTS:
             self._fail(listing, f"the listing made no progress in {MOST_ATTEMPTS} attempts: see the workers' logs")
             return True
-        with bound_contextvars(job=listing.job_id):
+        about = {"ramq.job.id": listing.job_id, "ramq.listing.epoch": listing.epoch}
+        with (
+            bound_contextvars(job=listing.job_id, **traces.labels(listing.trace)),
+            traces.root("list", about, {"job": listing.trace}),
+        ):
             self._go_on(listing, should_stop)
         return True
 

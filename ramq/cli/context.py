@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ramq.logs import configure_logs
 from ramq.settings import Settings, load_settings
+from ramq.tracing import start as start_traces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,5 +27,7 @@ def services(settings: Settings | None = None) -> Iterator[Services]:
     """Provide the services while a command runs."""
     from ramq.wiring import open_services  # noqa: PLC0415  (`--help` needs none of it)
 
-    with open_services(settings or settings_for()) as opened:
+    settings = settings or settings_for()
+    start_traces(settings, "ramq")
+    with open_services(settings) as opened:
         yield opened

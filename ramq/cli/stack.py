@@ -9,6 +9,7 @@ import typer
 
 from ramq.cli.context import settings_for
 from ramq.cli.output import err
+from ramq.tracing import start as start_traces
 
 _HOST = Annotated[str, typer.Option(help="Address to listen on. Any but loopback needs tokens.")]
 _PORT = Annotated[int, typer.Option(help="Port of the page and the API; 0: any free one.", min=0, max=65535)]
@@ -37,6 +38,7 @@ def up(
     from ramq.wiring import open_services  # noqa: PLC0415
 
     settings = settings_for(data_dir=data)
+    start_traces(settings, "ramq-web")
     with (
         addresses(settings) as (database_url, broker_url),
         open_services(settings, is_reachable=not is_loopback(host)) as services,
@@ -83,6 +85,7 @@ def web(host: _HOST = "127.0.0.1", port: _PORT = 8765) -> None:
     from ramq.wiring import open_services  # noqa: PLC0415
 
     settings = settings_for()
+    start_traces(settings, "ramq-web")
     with open_services(settings, is_reachable=not is_loopback(host)) as services:
         serve(services, host, port, on_ready=_announce, on_stop=_stopping)
 

@@ -27,6 +27,9 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    trace_id: str | None = Field(
+        None, description="number of the request, as in the header `traceresponse` and in logs"
+    )
     errors: list[FieldProblem] | None = Field(None, description="the invalid fields, for `invalid-request`")
     at: int | None = Field(None, description="position of the error in `q`, counted from 0")
     quota: QuotaProblem | None = Field(None, description="for `quota`: which one, and how much of it is used")

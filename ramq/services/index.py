@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
     from storage.index.index import VectorIndex
+    from storage.index.status import Lag
     from storage.results.generation_views import IndexView
 
 FOLLOW_SECONDS = 1.0
@@ -67,6 +68,13 @@ class IndexClient:
         """Return the state of every generation's index."""
         with unit_of_work(self._engine) as session:
             return [self.reader().status(session, generation_id) for generation_id in indexed(session)]
+
+    def lags(self) -> list[Lag]:
+        """Return how far the index of every generation is behind the database. Reads no file of it."""
+        from storage.index.status import lag  # noqa: PLC0415  (with what it needs, it takes a while to load)
+
+        with unit_of_work(self._engine) as session:
+            return [lag(session, generation_id) for generation_id in indexed(session)]
 
     def generations(self) -> list[int]:
         """Return the generations that have an index: those whose results are vectors, oldest first."""

@@ -56,6 +56,7 @@ from ramq.web.problems import (
 )
 from ramq.web.rate_limit import RateLimit
 from ramq.web.render import STATIC, Templates
+from ramq.web.request_ids import RequestIds, is_for_machines
 from ramq.web.roles import Roles, Route, describe
 from ramq.web.security import Gate
 from ramq.web.streams import Streams
@@ -129,7 +130,15 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        telemetry={
+            "auto_configure": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "exclude": is_for_machines,
+        },
         middleware=[
+            Middleware(RequestIds),
             Middleware(metrics.counting),
             Middleware(Gate, callers=callers, roles=roles, limit=limit, refuse=_refusing(templates)),
             Middleware(Head),

@@ -1,7 +1,8 @@
-"""The metrics for Prometheus: counters of the jobs, workers, and durations of searches."""
+"""The metrics for Prometheus: counters of the jobs, workers, the index and the disk, and durations of searches."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,14 @@ from storage.errors import RamqError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ramq.services.backlog import BacklogView
     from ramq.wiring import Services
+    from storage.index.status import Lag
     from storage.ledger.quota_use import UseView
     from storage.ledger.views import JobView
     from storage.ledger.watch_views import WatchView
@@ -35,6 +38,7 @@ class WebMetrics:
     """The metrics of one application, in a registry of their own."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._registry = CollectorRegistry()
         self._registry.register(_JobMetrics(services))
         self._search = Histogram(
@@ -71,6 +75,12 @@ class WebMetrics:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def text_of_services(self) -> bytes:
+        """Return only which services are available."""
+        registry = CollectorRegistry()
+        registry.register(_ServiceMetrics(self._services))
+        return generate_latest(registry)
+
 
 def _method(scope: Scope) -> str:
     # Clients may send any method, and must not be able to create labels with it.
@@ -78,8 +88,8 @@ def _method(scope: Scope) -> str:
     return method if method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "other"
 
 
-class _JobMetrics(Collector):
-    """Reads the jobs and workers at each scrape, so that the numbers are those of the database."""
+class _ServiceMetrics(Collector):
+    """Asks the services at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -89,16 +99,27 @@ class _JobMetrics(Collector):
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
+        """Yield which services are available."""
         up = GaugeMetricFamily("ramq_service_up", "Whether a required service is available.", labels=["service"])
         for name, state in self._services.ready().items():
             up.add_metric([name], float(state == "ok"))
         yield up
+
+
+class _JobMetrics(_ServiceMetrics):
+    """Reads the jobs and workers at each scrape too, so that the numbers are those of the database."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything that is not counted in this process."""
+        yield from super().collect()
+        yield from _disk_metrics(self._services.settings.data_dir)
         try:
             jobs = self._services.jobs.list(limit=RECENT_JOBS, fold=True).items
             workers = self._services.jobs.workers()
             watches = self._services.watches.list()
             used = self._services.quotas.use()
             backlog = self._services.jobs.backlog()
+            lags = self._services.index.lags()
         except RamqError:
             # `ramq_service_up` reports the error. Zeros here would look like an empty queue.
             return
@@ -106,6 +127,7 @@ class _JobMetrics(Collector):
         yield from _watch_metrics(watches)
         yield _user_metrics(used)
         yield from _backlog_metrics(backlog)
+        yield from _index_metrics(lags)
         alive = GaugeMetricFamily("ramq_workers_alive", "Workers with a recent heartbeat.", labels=["device"])
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
@@ -162,6 +184,30 @@ def _backlog_metrics(backlog: BacklogView) -> Iterator[Metric]:
     for kind, device, images_per_second in backlog.measured:
         rate.add_metric([kind, device], images_per_second)
     yield from (images, shards, listings, seconds, rate)
+
+
+def _index_metrics(lags: list[Lag]) -> Iterator[Metric]:
+    label = ["generation_id"]
+    waiting = GaugeMetricFamily("ramq_index_waiting_rows", "Rows newer than the published index.", labels=label)
+    age = GaugeMetricFamily("ramq_index_published_age_seconds", "Time since the index was published.", labels=label)
+    for lag in lags:
+        waiting.add_metric([str(lag.generation_id)], lag.waiting_rows)
+        if lag.published_at is not None:
+            elapsed = datetime.now(UTC) - lag.published_at
+            age.add_metric([str(lag.generation_id)], elapsed.total_seconds())
+    yield waiting
+    yield age
+
+
+def _disk_metrics(folder: Path) -> Iterator[Metric]:
+    """Yield how full the disk of the data folder is, on the machine of the web server."""
+    existing = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    try:
+        disk = shutil.disk_usage(existing)
+    except OSError:  # a disk that is gone has no numbers; ``ramq_service_up`` tells what does not work for it
+        return
+    yield GaugeMetricFamily("ramq_disk_free_bytes", "Free bytes on the disk of RAMQ_DATA_DIR.", value=disk.free)
+    yield GaugeMetricFamily("ramq_disk_size_bytes", "Size of the disk of RAMQ_DATA_DIR.", value=disk.total)
 
 
 def _watch_metrics(watches: list[WatchView]) -> Iterator[Metric]:

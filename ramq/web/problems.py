@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ramq.schemas.problem import FieldProblem, Problem, QuotaProblem
+from ramq.web.request_ids import headers as number_of_request
+from ramq.web.request_ids import trace_id
 from ramq.web.security import SECURITY_HEADERS
 from storage.errors import (
     ConflictError,
@@ -85,7 +87,8 @@ CODES = {
 def make_problem(status: int, code: str, detail: str, **more: Any) -> Problem:
     """Return the problem document for ``code``. ``more`` holds the fields that only some problems have."""
     title = _TITLES.get(status, "Error")
-    return Problem(type=f"urn:ramq:problem:{code.replace('_', '-')}", title=title, status=status, detail=detail, **more)
+    kind = f"urn:ramq:problem:{code.replace('_', '-')}"
+    return Problem(type=kind, title=title, status=status, detail=detail, trace_id=trace_id(), **more)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -156,7 +159,7 @@ def install_problem_handlers(
         log.error("request_crashed", exc_info=error, extra={"path": request.url.path})
         problem = make_problem(500, "internal", "The server failed to handle the request. See its log for the reason.")
         # This response is created outside the middleware that adds these headers to all others.
-        return answer(request, problem, SECURITY_HEADERS)
+        return answer(request, problem, {**SECURITY_HEADERS, **number_of_request()})
 
     app.add_exception_handler(RamqError, on_ramq_error)
     app.add_exception_handler(RequestValidationError, on_invalid)

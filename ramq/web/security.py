@@ -49,10 +49,11 @@ MAX_LENGTH_DIGITS = 18
 UPLOAD_PATHS = frozenset({"/v1/search/image", "/search/image"})
 SEARCH_PATHS = frozenset({"/", "/search/image", "/v1/search", "/v1/search/image", "/v1/tags", "/v1/export"})
 """What counts for a quota of searches."""
+METRICS_PATH = "/metrics"
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
 """Where stores send events. They send the secret of the watch, and no token."""
-UNSURE_PATHS = frozenset({"/readyz", "/login"})
+UNSURE_PATHS = frozenset({"/readyz", "/login", METRICS_PATH})
 """What is answered, as to nobody, if it is not known whether a token is valid."""
 RETRY_AFTER_SECONDS = 5
 _FORWARDED = frozenset({"forwarded", "x-forwarded-for"})
@@ -218,7 +219,9 @@ class Gate:
         if caller.is_unsure and connection.scope["path"] not in UNSURE_PATHS:
             detail = "The database does not answer, so it is not known whether the token is valid. Try again later."
             raise HTTPException(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-        if not caller.may(needed):
+        # While the database is away, which services answer is told to anybody, as by `/readyz`: Prometheus has to know.
+        tells_services = caller.is_unsure and path == METRICS_PATH
+        if not caller.may(needed) and not tells_services:
             assert needed is not None
             if caller.token is None:
                 detail = "Send a valid token as `Authorization: Bearer TOKEN`. `ramq token create` makes one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from storage.results.vectors import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -58,6 +60,27 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
         bytes=sum(entry.size_bytes for entry in segments),
         published_at=pointer.published_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the published index of one generation is behind the database.
+
+    Attributes:
+        waiting_rows: rows that are newer than what is published. Searches read them from the database.
+        published_at: when anything was published last; None: never.
+    """
+
+    generation_id: int
+    waiting_rows: int
+    published_at: datetime | None
+
+
+def lag(session: Session, generation_id: int) -> Lag:
+    """Return how far the index is behind, without reading any of its files."""
+    pointer = repository.head(session, generation_id).pointer
+    waiting = source_of(session, generation_id).count(session, Window(generation_id, pointer.watermark))
+    return Lag(generation_id, waiting, pointer.published_at)
 
 
 def _stored(

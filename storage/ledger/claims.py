@@ -6,16 +6,18 @@ keeps its own lease, fence, outcomes and counts; a shard that has the same image
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from storage import traces
 from storage.ledger import turns
 from storage.ledger.waiting import Able
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
 CLAIMABLE = """
@@ -41,6 +43,8 @@ class ClaimedShard:
         stage: what to do with the images.
         options: what the stage was asked for.
         n_copied: how many of its images have the results of others with the same bytes.
+        trace: the ``traceparent`` of its claim; None: it is not recorded.
+        job_trace: the ``traceparent`` of the request for its job; None: nobody noted it.
     """
 
     id: int
@@ -63,6 +67,8 @@ class ClaimedShard:
     stage: str = RECOGNITION
     options: dict[str, Any] = field(default_factory=dict)
     n_copied: int = 0
+    trace: str | None = None
+    job_trace: str | None = None
 
 
 ABLE = Able()
@@ -97,7 +103,8 @@ _LEASE = """
     RETURNING shard.id, shard.job_id, shard.epoch, shard.attempts, shard.tries, shard.probe,
         shard.probe_deaths, shard.image_ids, shard.outcomes, shard.n_copied, archive.uri AS archive_uri,
         job.generation_id, generation.fingerprint, job.model, job.captioner, job.features, job.vocabulary_id,
-        job.from_generation_id, job.stage, job.options
+        job.from_generation_id, job.stage, job.options,
+        shard.trace, job.trace AS job_trace
 """
 
 _FIRST_OF_JOB = f"""
@@ -125,7 +132,7 @@ def claim(
         lease_seconds: duration of the lease, unless it is renewed.
         able: what this worker can do.
     """
-    values = able.values()
+    values, began = able.values(), traces.now()
     job_id = session.scalar(
         text(
             f"""
@@ -164,9 +171,10 @@ def claim(
     ).one_or_none()
     if row is None:
         return None
+    shard = _noted(session, row, owner, began)
     # The last statement: the row of the user is locked until the commit, and other claims for the user wait for it.
-    turns.charge(session, job_id, row.outcomes.count(0))
-    return ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+    turns.charge(session, job_id, shard.outcomes.count(0))
+    return shard
 
 
 def claim_together(
@@ -183,6 +191,7 @@ def claim_together(
     """
     if shard.attempts >= CAREFUL_AFTER or shard.probe is not None:
         return []
+    began = traces.now()
     rows = session.execute(
         text(
             f"""
@@ -200,7 +209,33 @@ def claim_together(
         ),
         {**able.values(), "shard_id": shard.id, "owner": owner, "lease_seconds": lease_seconds},
     )
-    together = [ClaimedShard(**row._mapping) for row in rows]  # noqa: SLF001
+    together = [_noted(session, row, owner, began) for row in rows.all()]
     if together:
         turns.charge_more(session, shard.job_id, sum(one.outcomes.count(0) for one in together))
     return together
+
+
+def _noted(session: Session, row: Row[Any], owner: str, began: int) -> ClaimedShard:
+    """Return a claimed shard, once its trace has begun: see decision 46.
+
+    Hours may lie between the request for a job and the claim of a shard, and a holder may die. So every claim begins a
+    trace of its own, which names those before it. Its span ends at once: that of a worker that dies is never sent.
+    """
+    shard = ClaimedShard(**row._mapping)  # noqa: SLF001  (SQLAlchemy's documented name)
+    attributes: dict[str, str | int | list[int]] = {
+        "ramq.job.id": shard.job_id,
+        "ramq.shard.id": shard.id,
+        "ramq.shard.epoch": shard.epoch,
+        "ramq.shard.attempts": shard.attempts,
+        "ramq.shard.images": len(shard.image_ids),
+        "ramq.stage": shard.stage,
+        "ramq.model": shard.model,
+        "ramq.worker.id": owner,
+    }
+    before = "listing" if shard.epoch == 1 else "former claim"
+    with traces.root("claim shard", attributes, {"job": shard.job_trace, before: shard.trace}, since=began) as span:
+        if span is None:
+            return replace(shard, trace=None)
+        trace = traces.current()
+        session.execute(text("UPDATE shard SET trace = :trace WHERE id = :id"), {"trace": trace, "id": shard.id})
+        return replace(shard, trace=trace)

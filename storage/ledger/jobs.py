@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import text
 
+from storage import traces
 from storage.errors import ConflictError, NotFoundError
 from storage.ledger import quotas, webhook_deliveries
 from storage.ledger.job_notes import saying_what_for
@@ -28,6 +29,7 @@ STEPS = ("fetch", "decode", "infer", "write")
 _NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
+@traces.traced("create job", "ramq.job.id")
 def create(  # noqa: PLR0913  (a job's columns)
     session: Session,
     *,

@@ -59,6 +59,7 @@ class ClaimedListing:
     exclude: list[str] = field(default_factory=list)
     has_defaults: bool = False
     of_keys: bool = False
+    trace: str | None = None
 
     @property
     def selection(self) -> Selection:
@@ -131,7 +132,7 @@ def claim(
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, job.list_cursor AS cursor,
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
                 job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults,
-                job.of_keys
+                job.of_keys, job.trace
             """  # noqa: S608  (constants)
         ),
         {

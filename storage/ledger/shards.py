@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage import traces
 from storage.database import LOCKED_IDLE_SECONDS, driver_connection, limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import CLAIMABLE
@@ -40,14 +41,20 @@ def add(
     ``with_shard_ids`` names for each the shard of the recognition of the same images, if there is one.
     """
     if shards:
-        partners = with_shard_ids or [None] * len(shards)
+        partners, trace = with_shard_ids or [None] * len(shards), traces.current()
         session.execute(
             text(
-                """INSERT INTO shard (job_id, image_ids, outcomes, with_shard_id)
-                   VALUES (:job_id, :image_ids, :outcomes, :with_shard_id)"""
+                """INSERT INTO shard (job_id, image_ids, outcomes, with_shard_id, trace)
+                   VALUES (:job_id, :image_ids, :outcomes, :with_shard_id, :trace)"""
             ),
             [
-                {"job_id": job_id, "image_ids": list(ids), "outcomes": bytes(len(ids)), "with_shard_id": partner}
+                {
+                    "job_id": job_id,
+                    "image_ids": list(ids),
+                    "outcomes": bytes(len(ids)),
+                    "with_shard_id": partner,
+                    "trace": trace,
+                }
                 for ids, partner in zip(shards, partners, strict=True)
             ],
         )

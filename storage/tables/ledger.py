@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
+from storage import traces
 from storage.tables.base import XID8, Base
 from storage.tables.generation import Generation, Vocabulary
 
@@ -159,6 +160,8 @@ class Job(Base):
     said_by: Mapped[str | None]
     # Whose quotas and share it counts for, if the user was renamed since. None: `said_by`.
     counts_for: Mapped[str | None]
+    # The `traceparent` of the request for it (W3C Trace Context).
+    trace: Mapped[str | None] = mapped_column(default=traces.current)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -213,6 +216,8 @@ class Shard(Base):
     # The position of the image that is processed alone. If the holder dies, this image is the suspect.
     probe: Mapped[int | None] = mapped_column(SmallInteger)
     probe_deaths: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # The `traceparent` of its last recorded claim; before that, of the listing that made it.
+    trace: Mapped[str | None]
     # The shard of the recognition of these images. A worker that can do both fetches and decodes them once.
     with_shard_id: Mapped[int | None] = mapped_column(BigInteger)
     image_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))

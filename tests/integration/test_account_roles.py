@@ -162,6 +162,10 @@ def test_while_the_database_is_away_tokens_of_the_settings_are_known_and_others_
     assert away.get("/v1/training", headers={"authorization": "Bearer r-secret"}).status_code == 200
     assert away.get("/healthz").status_code == 200
     assert away.get("/readyz", headers=browser).json()["database"] == "not ready"
+    told = away.get("/metrics", headers={"authorization": f"Bearer {secret}"}).text
+    assert 'ramq_service_up{service="database"} 0.0' in told
+    assert {line.split("{")[0] for line in told.splitlines() if not line.startswith("#")} == {"ramq_service_up"}
+    assert away.get("/metrics").status_code == 401
     engine.dispose()
 
 

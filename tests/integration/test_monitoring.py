@@ -66,6 +66,7 @@ def exposed(client: TestClient, photograph: Path, folder: Path) -> dict[str, set
         worker.work()
     worker.metrics.observe({"infer": 0}, 0)  # a loop beside the pipeline does both every two seconds
     worker._beat()
+    worker._publish()
     client.get("/v1/search", params={"tag": CAT})
     scraped = client.get("/metrics").text + generate_latest(worker.metrics.registry).decode()
     worker.leave()

@@ -6,7 +6,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from storage import traces
 from workers.pipeline.infer import SubmittedBatch
+from workers.pipeline.step import tell_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +57,10 @@ class InFlight:
 
     def submit(self, batch: Batch, start: Start) -> None:
         """Give a batch to its model. If the device has two now, read the first one."""
+        span = self._step.begun(batch.lease, batch.works)
         with self._step.labelled(batch.lease):
             self._submitted.append(SubmittedBatch(batch, start, self._fitting))
+        self._submitted[-1].span = span
         while len(self._submitted) >= AT_ONCE:
             self._read_first()
 
@@ -70,7 +74,9 @@ class InFlight:
         # Two batches at once take the time from the start of the first to the end of the second, not the sum.
         began = max(submitted.began_at, self._free_since)
         try:
-            self._read(submitted)
+            with traces.inside(submitted.span):
+                self._read(submitted)
+                tell_failure(submitted.span, submitted.batch.works)
         finally:
             self._step.add(submitted.batch.lease, time.monotonic() - began)
         self._pass_on(submitted.batch)

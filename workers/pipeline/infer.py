@@ -22,6 +22,7 @@ from workers.pipeline.work import ImageFailure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from opentelemetry.trace import Span
 
     from ram_core.recognition import Prediction
     from ram_core.teaching.recognizer import Recorded, TaughtRecognizer
@@ -65,6 +66,7 @@ class SubmittedBatch:
     def __init__(self, batch: Batch, start: Start, fitting: Fitting) -> None:
         self.batch = batch
         self.began_at = time.monotonic()
+        self.span: Span | None = None
         self._start = start
         self._fitting = fitting
         self._parts = fitting.parts(batch.lease.shard.model, batch.sound)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from storage import traces
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.ledger import shards
@@ -84,6 +85,7 @@ class HeldLeases:
                 held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._lease_seconds)
             if not held and not lease.is_over and lease in self._held:
                 log.warning("lease lost", **lease.labels)
+                traces.fail(lease.span, "lease_lost")
                 self.drop(lease)
 
     def finish(self, lease: Lease) -> None:
@@ -142,8 +144,12 @@ class HeldLeases:
         """Stop holding a lease without telling the ledger: it was lost, has ended, or has to expire."""
         lease.end()
         with self._changed:
+            was_held = lease in self._held
             self._held.discard(lease)
             self._changed.notify_all()
+        if was_held and lease.span is not None:
+            lease.span.set_attribute("ramq.image.pending", len(lease.pending))
+            lease.span.end()
 
     def until_available(self, lease: Lease, action: Callable[[], T]) -> T | None:
         """Do ``action``, retrying while the database is unavailable. Return None if the lease was lost meanwhile."""
@@ -153,6 +159,7 @@ class HeldLeases:
                 return action()
             except shards.FencedError as error:
                 log.warning("fenced", **lease.labels, error=str(error))
+                traces.fail(lease.span, error.code)
                 self.drop(lease)
             except ServiceUnavailableError as error:
                 log.warning("database away", **lease.labels, error=str(error), tries=tries)

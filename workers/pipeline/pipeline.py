@@ -246,7 +246,7 @@ class Pipeline:
             return
         if work.lease.store is not None and work.page == 1:  # a page reserves nothing: its file does
             work.reserved_bytes = self._budget.acquire(work.image.size_bytes)
-        with self.steps.fetch.timed(work.lease, key=work.image.key):
+        with self.steps.fetch.timed(work.lease, [work]):
             try:
                 self._get(work)
             except Exception as error:  # noqa: BLE001  (the table of errors classifies it)
@@ -268,7 +268,7 @@ class Pipeline:
             if work is None:
                 self._release(found)
                 continue
-            with self.steps.decode.timed(work.lease, key=work.image.key):
+            with self.steps.decode.timed(work.lease, [work]):
                 assert work.body is not None
                 self._decoding.decode(work.together, work.body, work.file)
             self._release(work)
@@ -340,7 +340,7 @@ class Pipeline:
     def _write_batch(self, batch: Batch) -> None:
         lease = batch.lease
         finalise_old_failures(batch)
-        with self.steps.write.timed(lease):
+        with self.steps.write.timed(lease, batch.works):
             how = (batch.thresholds, self._options.lease_seconds, self._files, batch.stage)
             places, pages = self._options.keep_place, self._page_limits
             state = self.leases.until_available(

@@ -55,7 +55,7 @@ class Recall:
         inbox = self._steps.recall.inbox
         while (first := inbox.get()) is not None:
             works = [first, *_waiting(inbox, AT_ONCE - 1)]
-            with self._steps.recall.timed(first.lease):
+            with self._steps.recall.timed(first.lease, [work for work in works if work.lease is first.lease]):
                 self._look_up(works)
             for work in works:
                 self._pass_on(work)

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from storage import traces
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from opentelemetry.trace import Span
 
     from workers.pipeline.metrics import WorkerMetrics
-    from workers.pipeline.work import Lease
+    from workers.pipeline.work import Lease, Work
 
 T = TypeVar("T")
 
@@ -56,14 +60,28 @@ class Step(Generic[T]):
             thread.join()
 
     @contextmanager
-    def timed(self, lease: Lease, **about: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to the step, and label its log lines."""
-        began = time.perf_counter()
+    def timed(self, lease: Lease, works: Sequence[Work] = ()) -> Iterator[None]:
+        """Add the time of a ``with`` block to the step, trace it, and label its log lines: those of one image by it."""
+        began, about = time.perf_counter(), {"key": works[0].image.key} if len(works) == 1 else {}
+        span = self.begun(lease, works)
         try:
-            with self.labelled(lease, **about):
+            with traces.inside(span), self.labelled(lease, **about):
                 yield
+                tell_failure(span, works)
         finally:
             self.add(lease, time.perf_counter() - began)
+
+    def begun(self, lease: Lease, works: Sequence[Work]) -> Span | None:
+        """Begin the span of what this step does with these images of a shard. None: it is not recorded."""
+        if lease.span is None:
+            return None
+        attributes: dict[str, str | int | list[int]] = {"ramq.image.count": len(works)}
+        if len(works) == 1:
+            attributes |= {"ramq.image.id": works[0].image.id}
+            attributes |= {"ramq.image.key": works[0].image.key} if traces.names_keys() else {}
+        else:
+            attributes |= {"ramq.image.ids": [work.image.id for work in works]}
+        return traces.begin_below(lease.span, self.name, attributes)
 
     @contextmanager
     def labelled(self, lease: Lease, **about: str) -> Iterator[None]:
@@ -81,6 +99,12 @@ class Step(Generic[T]):
         with self._lock:
             self.busy_seconds += seconds
         self._metrics.busy(self.name, seconds)
+
+
+def tell_failure(span: Span | None, works: Sequence[Work]) -> None:
+    """Let a span tell the failure of the only image that it is about."""
+    if span is not None and len(works) == 1 and (failure := works[0].failure) is not None:
+        traces.fail(span, failure.code)
 
 
 def _guard(loop: Callable[[], None], on_error: Callable[[Exception], None]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ram_core.picture_hashes import PictureHashes, pixels_of, shape_of
+from storage import traces
 from storage.ledger import claims, shards
 from storage.ledger.views import PAGES
 from storage.objects.pages import number_of
@@ -213,6 +214,8 @@ class Lease:
         self._failures_in_a_row = 0
         self._is_over = False
         self.began_at = self.progress_at = time.monotonic()
+        self.span = traces.begin("shard", shard.trace, {"ramq.job.id": shard.job_id, "ramq.shard.id": shard.id})
+        """What is done with it is below this span. None: it is not recorded."""
 
     @property
     def is_further(self) -> bool:
@@ -220,9 +223,10 @@ class Lease:
         return self.shard.stage != RECOGNITION
 
     @property
-    def labels(self) -> dict[str, int]:
-        """Fields of every log line about this shard."""
-        return {"job": self.shard.job_id, "shard": self.shard.id}
+    def labels(self) -> dict[str, int | str]:
+        """Fields of every log line about this shard. Without a trace of its own it has that of its job's request."""
+        trace = traces.labels(self.shard.trace or self.shard.job_trace)
+        return {"job": self.shard.job_id, "shard": self.shard.id, **trace}
 
     @property
     def is_over(self) -> bool:
