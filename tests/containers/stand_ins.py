@@ -13,12 +13,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.containers.podman import WORK, PodmanError, environment, missing_tools, podman, run
+from tests.containers.podman import WORK, PodmanError, missing_tools, podman, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -229,29 +228,31 @@ def _site_packages() -> Path:
     return Path(found.origin).parents[1]
 
 
+def pip_configuration() -> dict[str, str]:
+    """Return how pip is configured on this machine, by the names that ``pip.conf`` uses."""
+    listed = run([sys.executable, "-m", "pip", "config", "list"]).stdout
+    values: dict[str, str] = {}
+    for line in listed.splitlines():
+        name, _, value = line.partition("=")
+        values[name.removeprefix(":env:").rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
+    return values
+
+
 def _pip_mounts() -> list[str]:
     """Return options that show the builds this machine's configuration of pip, and the folders that it names.
 
     They are mounts, so nothing of them gets into an image or a file of the repository.
     """
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, env=environment()
-    ).stdout
-    values: dict[str, str] = {}
-    for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        values[name.removeprefix(":env:").rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
+    values = pip_configuration()
     if not values:
         return []
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "pip.conf"
     path.write_text("\n".join(["[global]", *(f"{key} = {value}" for key, value in values.items())]) + "\n")
     path.chmod(0o600)
-    folders = {_top(word.removeprefix("file://")) for value in values.values() for word in value.split() if "/" in word}
-    return [
-        f"--volume={path}:/etc/pip.conf:ro",
-        *(f"--volume={each}:{each}:ro" for each in sorted(filter(None, folders))),
-    ]
+    words = {word.removeprefix("file://") for value in values.values() for word in value.split() if "/" in word}
+    folders = sorted({top for top in map(_top, words) if top})
+    return [f"--volume={path}:/etc/pip.conf:ro", *(f"--volume={each}:{each}:ro" for each in folders)]
 
 
 def _top(word: str) -> str | None:
