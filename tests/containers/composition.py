@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import urllib.request
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 
-from ramq.client import Client, UnreachableError
+from ramq.client import Client
 from ramq.web.tokens import make_token
 from tests.containers.podman import Container, PodmanError, podman, run, until
 from tests.containers.stand_ins import ROOT
@@ -64,16 +65,15 @@ class Composition:
         self.wait_for_page()
 
     def wait_for_page(self) -> None:
-        """Return when a request with the token gets its answer."""
+        """Return when the web server says that it reaches all that it needs, and that the schema is its own."""
         until(self._answers, "the page", seconds=_UP_SECONDS, evidence=self.logs)
 
     def _answers(self) -> bool:
         try:
-            with Client(self.url, token=self.token, attempts=1, timeout_seconds=10) as ramq:
-                list(ramq.jobs())
-        except UnreachableError:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=10) as answer:
+                return int(answer.status) == 200
+        except OSError:
             return False
-        return True
 
     @property
     def url(self) -> str:

