@@ -7,6 +7,7 @@ import random
 import sys
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,8 +139,12 @@ class Composition:
         client = self.store()
         if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=BUCKET)
-        for key, body in dict(files).items():
-            client.put_object(Bucket=BUCKET, Key=key, Body=body)
+        with ThreadPoolExecutor(8) as pool:
+            put = [
+                pool.submit(client.put_object, Bucket=BUCKET, Key=key, Body=body) for key, body in dict(files).items()
+            ]
+        for done in put:
+            done.result()
 
     def recognise(self, source: str = f"s3://{BUCKET}") -> JobOut:
         """Run a job to its end, over HTTP."""
