@@ -99,11 +99,11 @@ class Composition:
         return [Container(name) for name in podman("ps", "--all", *filters, "--format={{.Names}}").stdout.split()]
 
     def container(self, service: str) -> Container:
-        """Return the one container of a service. Raises ``PodmanError`` if there are more, or none."""
+        """Return the first container of a service. Raises ``PodmanError`` if there is none."""
         found = self.containers(service)
-        if len(found) != 1:
-            raise PodmanError(f"{service} has {len(found)} containers\n{podman('ps', '--all').stdout}")
-        return found[0]
+        if not found:
+            raise PodmanError(f"{service} has no container\n{podman('ps', '--all').stdout}")
+        return min(found, key=lambda container: container.name)
 
     def all(self) -> list[Container]:
         """Return every container."""
