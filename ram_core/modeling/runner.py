@@ -10,6 +10,7 @@ import torch
 
 from ram_core.errors import CheckpointError, DeviceError
 from ram_core.modeling.ram import Tagged, Tagger
+from ram_core.modeling.recorded import Recorded, RecordingError
 from ram_core.modeling.uploads import Fetched, Uploads
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 # Pairs of image and tag that a CPU decodes at once, together with encoding one image. Larger products are no faster,
 # and memory stays under 300 MB for any batch.
 CPU_CHUNK = 2048
+
+LEAST_FIXED = 8
+"""Images of a batch that is worth compiling or recording for."""
+LEAST_FILLED = 0.75
+"""Share of a padded batch that must be images. Compiled, a batch takes about that share of its time."""
 
 
 class Started(NamedTuple):
@@ -49,14 +55,17 @@ class Runner(Generic[N]):
         network: loaded, on any device.
         device: where to run.
         dtype: float32, float16 or bfloat16.
-        compiled: fuse the network with torch.compile and replay it as a CUDA graph. Batches are then padded to powers
-            of two, with one graph each.
+        compiled: fuse the network with torch.compile.
+        recorded: on a GPU, replay it as a CUDA graph. Either is done for the size of the largest batch so far. Batches
+            that are nearly as large are padded to it. Smaller ones are computed as if neither was set.
 
     Raises:
         DeviceError: the number format is not available on the device.
     """
 
-    def __init__(self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(
+        self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False, recorded: bool = False
+    ) -> None:
         if dtype not in NUMBER_FORMATS:
             raise DeviceError(f"{dtype} is not a number format of this model; use float32, float16 or bfloat16")
         if device.type == "cpu" and dtype == torch.float16:
@@ -64,10 +73,11 @@ class Runner(Generic[N]):
         self.device = device
         self.dtype = dtype
         self.compiled = compiled
+        self.recorded = recorded
         self.network = network.to(device)
         self.network.prepare(dtype)
         self.uploads = Uploads.to(device)
-        self._forward = self._compile()
+        self.reset()
 
     @property
     def precision(self) -> str:
@@ -86,8 +96,9 @@ class Runner(Generic[N]):
         return other
 
     def reset(self) -> None:
-        """Compile again, after the network was replaced."""
-        self._forward = self._compile()
+        """Compile and record again, after the network was replaced."""
+        self._fixed = self._fixed_size() if self.compiled or self.recorded else None
+        self._size = 0  # images that it is for
 
     def __call__(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Tagged:
         """Tag (B, 3, S, S) float32 normalised pixels on any device. ``limits``: see ``start``.
@@ -116,8 +127,7 @@ class Runner(Generic[N]):
         """
         del limits
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
-        with self._autocast(self.dtype):
-            tagged = self._filled_up(pixels) if self.compiled else self._forward(pixels)
+        tagged = self._plain(pixels) if self._fixed is None else self._tag_fixed(self._fixed, pixels)
         finite = tagged.logits.isfinite().all(dim=1) & tagged.tokens[:, 0].isfinite().all(dim=1)
         return Started(pixels, tagged, finite)
 
@@ -160,20 +170,36 @@ class Runner(Generic[N]):
     def _autocast(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
-    def _compile(self) -> Callable[[torch.Tensor], Tagged]:
-        if not self.compiled:
-            return self.network
-        compiled: Callable[[torch.Tensor], Tagged] = torch.compile(
-            self.network, mode="reduce-overhead" if self.device.type == "cuda" else "default", dynamic=False
-        )
-        return compiled
+    def _plain(self, pixels: torch.Tensor) -> Tagged:
+        with self._autocast(self.dtype):
+            tagged: Tagged = self.network(pixels)
+        return tagged
 
-    def _filled_up(self, pixels: torch.Tensor) -> Tagged:
+    def _fixed_size(self) -> Callable[[torch.Tensor], Tagged]:
+        network = torch.compile(self.network, dynamic=False) if self.compiled else self.network
+
+        def work(pixels: torch.Tensor) -> Tagged:
+            with self._autocast(self.dtype):
+                tagged: Tagged = network(pixels)
+            return tagged
+
+        return Recorded(work, self.device) if self.recorded else work
+
+    def _tag_fixed(self, fixed: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:
         count = pixels.shape[0]
-        size = 1 << (count - 1).bit_length()
+        if count < LEAST_FIXED or count < LEAST_FILLED * self._size:
+            return self._plain(pixels)
+        size = max(count, self._size)
         filled = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])]) if size > count else pixels
-        tagged = self._forward(filled)
-        # A CUDA graph writes its next results into the same memory.
+        try:
+            tagged = fixed(filled)
+        except (torch._dynamo.exc.TorchDynamoException, RecordingError) as error:  # noqa: SLF001  (has no public name)
+            reason = " ".join(str(error).split("\n\n")[0].split())  # such as: there is no C compiler
+            _log.warning("the network cannot be compiled or recorded here, so it runs as it is: %s", reason)
+            self._fixed = None
+            return self._plain(pixels)
+        self._size = size
+        # A recording writes its next results into the same memory.
         return Tagged(tagged.logits[:count].clone(), tagged.tokens[:count].clone())
 
     def _rescued(self, pixels: torch.Tensor, tagged: Tagged, broken: torch.Tensor) -> Tagged:
