@@ -145,7 +145,8 @@ def test_nothing_beside_the_code_gets_into_an_image(images: None, tmp_path: Path
         history = podman("history", "--no-trunc", "--format={{.CreatedBy}}", image).stdout
         said = history + podman("image", "inspect", image).stdout
         assert _PLANTED not in said
-        assert [each for each in stand_ins.pip_configuration().values() if each in history] == []
+        places = [value for value in stand_ins.pip_configuration().values() if "/" in value]
+        assert [place for place in places if place in history] == []
     finally:
         podman("rmi", "--force", image, check=False)
 
