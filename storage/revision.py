@@ -5,16 +5,48 @@ Importing Alembic takes most of a second. It is only needed if the two differ.
 
 from __future__ import annotations
 
+import time
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from storage.database import errors_named
-from storage.errors import FatalError
+from storage.errors import FatalError, ServiceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
+
+
+_ASK_AGAIN_SECONDS = 0.5
+
+
+def wait_for_database(engine: Engine, seconds: float, on_wait: Callable[[ServiceUnavailableError], None]) -> None:
+    """Return as soon as the database answers.
+
+    Args:
+        engine: of the database.
+        seconds: to wait at most. 0: ask once.
+        on_wait: called once, with the reason, before the first wait.
+
+    Raises:
+        ServiceUnavailableError: it did not answer in time; the reason is that of the last attempt.
+    """
+    deadline = time.monotonic() + seconds
+    is_first = True
+    while True:
+        try:
+            with errors_named(engine), engine.connect():
+                return
+        except ServiceUnavailableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if is_first:
+                on_wait(error)
+            is_first = False
+        time.sleep(min(_ASK_AGAIN_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
 def head() -> str:

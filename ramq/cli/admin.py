@@ -27,10 +27,14 @@ def register(app: typer.Typer) -> None:
 
 
 @db.command("upgrade")
-def db_upgrade() -> None:
+def db_upgrade(
+    wait: Annotated[
+        float, typer.Option(help="Wait so many seconds for a database that does not answer yet.", min=0)
+    ] = 0.0,
+) -> None:
     """Upgrade the database to the schema of this version. Safe to repeat, and to run from several places at once.
 
-    Example: ramq db upgrade
+    Example: ramq db upgrade --wait 120
     """
     from ramq.addresses import addresses  # noqa: PLC0415
     from storage import migrate, revision  # noqa: PLC0415
@@ -38,12 +42,17 @@ def db_upgrade() -> None:
 
     with addresses(settings_for()) as (database_url, _):
         engine = make_engine(database_url)
+        revision.wait_for_database(engine, wait, lambda error: _tell_waiting(error, wait))
         before = revision.current(engine)
         migrate.upgrade(engine)
         after = revision.current(engine)
         engine.dispose()
     change = "" if before == after else f" (before: {before or 'none'})"
     err().print(f"The database is at revision {after}{change}.")
+
+
+def _tell_waiting(error: Exception, seconds: float) -> None:
+    err().print(f"Waiting up to {seconds:g} s: {visible(str(error))}", markup=False, soft_wrap=True)
 
 
 @db.command("check")
