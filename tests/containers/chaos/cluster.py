@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from tests.containers import stand_ins
 from tests.containers.chaos.machine import Machine
-from tests.containers.podman import Container, PodmanError, podman
+from tests.containers.podman import Container, PodmanError, podman, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ class Images:
         web: runs web servers.
         mounts: folders of this host, each with where they are in the machines, read-only.
         environment: variables of machines with our code, for Python to find its modules.
-        clock: ``libfaketime.so.1`` on this host. None: clocks are always right.
+        clock: what ``wrong_clock`` makes. None: clocks are always right.
     """
 
     postgres: str
@@ -57,6 +58,24 @@ class Images:
     mounts: tuple[tuple[Path, str], ...]
     environment: dict[str, str]
     clock: Path | None = None
+
+
+def made_images(folder: Path) -> Images:
+    """Return the images that ``stand_ins`` makes. Of this checkout, machines see the tests alone.
+
+    Args:
+        folder: of this host, for the library of wrong clocks, which lives as long as the machines.
+
+    Raises:
+        PodmanError: the library cannot be made.
+    """
+    clock = folder / "wrong_clock.so"
+    run(["cc", "-O2", "-shared", "-fPIC", "-o", str(clock), str(HERE / "wrong_clock.c"), "-ldl"])
+    clock.chmod(0o755)
+    return Images(
+        stand_ins.POSTGRES, stand_ins.REDIS, stand_ins.OBJECT_STORE, stand_ins.WORKER, stand_ins.WEB,
+        ((ROOT / "tests", "/checkout/tests"),), {"PYTHONPATH": "/checkout"}, clock,
+    )  # fmt: skip
 
 
 @dataclass
@@ -215,13 +234,7 @@ class Cluster:
         options = [f"--volume={shared}:/shared"]
         if self.images.clock is not None:
             options.append(f"--volume={self.images.clock}:/clock.so:ro")
-            environment |= {
-                "LD_PRELOAD": "/clock.so",
-                "FAKETIME_TIMESTAMP_FILE": "/shared/clock",
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "NO_FAKE_STAT": "1",
-            }
+            environment |= {"LD_PRELOAD": "/clock.so", "WRONG_CLOCK": "/shared/clock"}
         command = ["python", "-m", "tests.services.null_worker"]
         self._add(name, self.images.worker, command, [*self._ours(environment), *options])
 

@@ -42,12 +42,6 @@ class Machine:
         if self.rules.pop(rule) == self.container.pid:
             self.in_network("iptables", "--wait", "--delete", *rule)
 
-    def reset_connections(self) -> None:
-        """End all connections of the machine: the next thing that is sent on each is answered with a reset."""
-        rule = ("OUTPUT", "-p", "tcp", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT",
-                "--reject-with", "tcp-reset")  # fmt: skip
-        self.block(*rule)
-
     def kill(self) -> None:
         """End it without a word, and wait until it is gone."""
         self.container.kill()
