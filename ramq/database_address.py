@@ -25,7 +25,9 @@ def for_sqlalchemy(url: str) -> str:
     login, at, servers = authority.rpartition("@")
     found = [_SERVER.fullmatch(server) for server in servers.split(",")]
     if None in found:
-        raise ValueError("the server must be host or host:port; write a comma between several, and %2F for / in a password")
+        raise ValueError(
+            "the server must be host or host:port; write a comma between several, and %2F for / in a password"
+        )
     places = [(match["host"].strip("[]"), match["port"] or "") for match in found if match]
     if len(places) == 1:
         return f"postgresql+psycopg://{rest}"

@@ -61,7 +61,7 @@ def check_keys(cluster: Cluster, planted: Mapping[str, str]) -> dict[str, int]:
             SELECT key,
                 (SELECT count(*) FROM record WHERE image_id = image.id) AS records,
                 (SELECT count(*) FROM vector WHERE image_id = image.id) AS vectors,
-                (SELECT array_agg(class) FROM failure WHERE image_id = image.id AND NOT retrying) AS failures
+                (SELECT array_agg(error_class) FROM failure WHERE image_id = image.id AND NOT retrying) AS failures
             FROM image
             """
         ).fetchall()
@@ -84,9 +84,7 @@ def check_keys(cluster: Cluster, planted: Mapping[str, str]) -> dict[str, int]:
 def check_search(cluster: Cluster) -> None:
     """Both web servers find as many images of each tag as the database has rows."""
     with cluster.connect() as connection:
-        rows = connection.execute(
-            "SELECT tag, count(*) FROM record, unnest(tags) AS tag GROUP BY tag"
-        ).fetchall()
+        rows = connection.execute("SELECT tag, count(*) FROM record, unnest(tags) AS tag GROUP BY tag").fetchall()
     wanted = {f"tag {number}": 0 for number in range(TAGS)} | {f"tag {number}": count for number, count in rows}
     for web in cluster.webs:
         address = cluster.address_of(web)
@@ -94,7 +92,8 @@ def check_search(cluster: Cluster) -> None:
         while True:  # the second one reads the standby, which may be a moment behind
             try:
                 found = {
-                    name: ask(address, "/v1/search", {"tag": name, "limit": 1}, seconds=60.0)["total"] for name in wanted
+                    name: ask(address, "/v1/search", {"tag": name, "limit": 1}, seconds=60.0)["total"]
+                    for name in wanted
                 }
             except OSError as error:
                 found = {"error": str(error)}

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 from tests.containers.chaos.cluster import TOKEN
@@ -69,7 +69,7 @@ class Prober:
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
 
-    def __enter__(self) -> Prober:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -61,10 +61,10 @@ class Images:
 
 
 def made_images(folder: Path) -> Images:
-    """Return the images that ``stand_ins`` makes. Of this checkout, machines see the tests alone.
+    """Return the images that ``stand_ins`` makes, which give Python and its packages. The code is of this checkout.
 
     Args:
-        folder: of this host, for the library of wrong clocks, which lives as long as the machines.
+        folder: of this host, for the library of wrong clocks, which must live as long as the machines.
 
     Raises:
         PodmanError: the library cannot be made.
@@ -73,9 +73,15 @@ def made_images(folder: Path) -> Images:
     run(["cc", "-O2", "-shared", "-fPIC", "-o", str(clock), str(HERE / "wrong_clock.c"), "-ldl"])
     clock.chmod(0o755)
     return Images(
-        stand_ins.POSTGRES, stand_ins.REDIS, stand_ins.OBJECT_STORE, stand_ins.WORKER, stand_ins.WEB,
-        ((ROOT / "tests", "/checkout/tests"),), {"PYTHONPATH": "/checkout"}, clock,
-    )  # fmt: skip
+        stand_ins.POSTGRES,
+        stand_ins.REDIS,
+        stand_ins.OBJECT_STORE,
+        stand_ins.WORKER,
+        stand_ins.WEB,
+        ((ROOT, "/checkout"),),
+        {"PYTHONPATH": "/checkout"},
+        clock,
+    )
 
 
 @dataclass
@@ -313,7 +319,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path, images: Images, **options: str) -> Iterator[Cluster]:
-    """Run services while the block lasts; workers and web servers from ``start_ours`` on. Nothing is left afterwards."""
+    """Run services while the block lasts, and workers and web servers from ``start_ours`` on. Remove all at the end."""
     cluster = Cluster(folder, images, options)
     try:
         cluster.start_services()

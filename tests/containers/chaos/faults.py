@@ -122,7 +122,10 @@ _LOSSY = ("INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.3"
 _RESET = (
     "OUTPUT", "-p", "tcp", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "REJECT", "--reject-with", "tcp-reset",
 )  # fmt: skip
-_NO_NAMES = (("OUTPUT", "-p", "udp", "--dport", "53", "-j", "DROP"), ("OUTPUT", "-p", "tcp", "--dport", "53", "-j", "DROP"))
+_NO_NAMES = (
+    ("OUTPUT", "-p", "udp", "--dport", "53", "-j", "DROP"),
+    ("OUTPUT", "-p", "tcp", "--dport", "53", "-j", "DROP"),
+)
 
 
 def _make_lossy(cluster: Cluster, target: str) -> None:
@@ -183,8 +186,8 @@ def _crash_database(cluster: Cluster, _target: str) -> None:
 def _fail_over(cluster: Cluster, _target: str) -> None:
     """The primary dies for good and the standby takes its place."""
     cluster.machines[cluster.primary].kill()
-    promote = ["pg_ctl", "promote", "-D", "/data/postgres", "--wait", "--timeout=120"]
-    cluster.machines[cluster.standby].container.exec(*promote, user="999")
+    with cluster.connect(cluster.standby) as connection:
+        assert connection.execute("SELECT pg_promote(true, 300)").fetchone() == (True,)
     cluster.primary = cluster.standby
 
 
@@ -213,7 +216,10 @@ def _restart_redis(cluster: Cluster, _target: str) -> None:
 
 def _store(fault: str, *seconds: float) -> Kind:
     return Kind(
-        "store", lambda cluster, _: cluster.set_store(fault), lambda cluster, _: cluster.set_store(""), tuple(seconds)  # type: ignore[arg-type]
+        "store",
+        lambda cluster, _: cluster.set_store(fault),
+        lambda cluster, _: cluster.set_store(""),
+        tuple(seconds),  # type: ignore[arg-type]
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.containers.podman import Container, podman, run
+from tests.containers.podman import Container, run, until
 
 if TYPE_CHECKING:
     import subprocess
@@ -44,8 +47,12 @@ class Machine:
 
     def kill(self) -> None:
         """End it without a word, and wait until it is gone."""
-        self.container.kill()
-        podman("wait", self.container.name)
+        # Not by podman, which may wait long for others who use its storage.
+        pid = self.container.pid
+        os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.05)
+        until(lambda: self.container.state == "exited", f"the end of {self.container.name}", seconds=300)
 
 
 def _within(pid: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:

