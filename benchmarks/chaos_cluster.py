@@ -14,6 +14,7 @@ does. Exits 1 if anything is wrong.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run each seed, print and write its figures. Logs of the machines stay only where a run failed."""
+    """Run each seed, print and write its figures. Logs of the machines stay only where something failed."""
     parser = options(__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--faults", type=int, default=25)
@@ -42,6 +43,7 @@ def main() -> None:
     if reason := missing_tools():
         sys.exit(reason)
     signal.signal(signal.SIGTERM, _end)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not all(map(stand_ins.exists, (stand_ins.WORKER, stand_ins.WEB, stand_ins.POSTGRES))):
         stand_ins.prepare()
     least, most = chosen.between
@@ -52,7 +54,8 @@ def main() -> None:
         folder.chmod(0o755)  # machines run as another user
         wanted = Plan(chosen.images, seed, chosen.faults, (least, most))
         figures = run_plan(folder, made_images(folder), wanted)
-        _remove(folder)
+        if not figures["machines_with_a_traceback"]:
+            _remove(folder)
         report["machine"]["load_after"] = os.getloadavg()[0]
         setting = {"images": wanted.images, "seed": seed, "workers": WORKERS, "web_servers": 2, "batch": BATCH}
         report |= setting | {"lease_seconds": LEASE_SECONDS} | figures

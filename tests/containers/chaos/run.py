@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.containers.chaos.cluster import Cluster, Images
     from tests.containers.chaos.faults import Planned
+
+_log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10.0
 BATCH = 8
@@ -80,8 +83,9 @@ def run_plan(folder: Path, images: Images, wanted: Plan) -> dict[str, Any]:
             job_id = int(ask(cluster.address_of("web1"), "/v1/jobs", body={"source": f"s3://{BUCKET}"})["id"])
             _until(cluster, lambda: _count(cluster) > 0, "the first results")
             return _disturbed(cluster, job_id, files, planted, faults)
-        finally:
-            _note(cluster)
+        except BaseException:
+            _keep_logs(cluster)
+            raise
 
 
 def _disturbed(
@@ -118,6 +122,7 @@ def _disturbed(
         "longest_gap_seconds": round(prober.longest_gap_seconds(), 1),
         "refusals": sorted({text[:160] for _, text in prober.refused}),
         "ended_by_themselves": sorted(storm.restarted),
+        "machines_with_a_traceback": _keep_logs(cluster),
         "timeline": storm.began,
     }
 
@@ -168,7 +173,10 @@ def _until(cluster: Cluster, condition: Any, what: str) -> None:
         time.sleep(1)
 
 
-def _note(cluster: Cluster) -> None:
-    for text in cluster.keep_logs().values():
-        if "Traceback" in text or "this is a bug" in text:
-            pass
+def _keep_logs(cluster: Cluster) -> list[str]:
+    """Keep the logs of all machines. Return the names of those that told of an error in the program."""
+    logs = cluster.keep_logs()
+    wrong = [name for name, text in logs.items() if "Traceback" in text or "this is a bug" in text]
+    if wrong:
+        _log.warning("%s: the log has a traceback; see %s", ", ".join(wrong), cluster.folder)
+    return sorted(wrong)

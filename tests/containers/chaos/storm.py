@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
@@ -13,6 +14,8 @@ from tests.containers.chaos.faults import KINDS, supervise
 if TYPE_CHECKING:
     from tests.containers.chaos.cluster import Cluster
     from tests.containers.chaos.faults import Planned
+
+_log = logging.getLogger(__name__)
 
 _SUPERVISE_SECONDS = 2.0
 
@@ -83,6 +86,7 @@ class Storm:
             try:
                 kind.begin(self.cluster, fault.target)
                 self.began.append({"at_seconds": round(at, 1), **asdict(fault)})
+                _log.info("%.1f s: %s: %s for %.1f s", at, fault.kind, fault.target, fault.lasts_seconds)
                 time.sleep(fault.lasts_seconds)
                 kind.end(self.cluster, fault.target)
             except Exception:  # noqa: BLE001  (told at the end of the run, which must go on)
