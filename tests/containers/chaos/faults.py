@@ -167,12 +167,12 @@ def _clock(seconds: int) -> Kind:
 
 
 def _fill_disk(cluster: Cluster, target: str) -> None:
-    for folder in ("/tmp", "/var/lib/ramq"):
+    for folder in ("/tmp", "/disk"):
         cluster.machines[target].container.exec("dd", "if=/dev/zero", f"of={folder}/full", "bs=64k", check=False)
 
 
 def _clear_disk(cluster: Cluster, target: str) -> None:
-    cluster.machines[target].container.exec("rm", "-f", "/tmp/full", "/var/lib/ramq/full")
+    cluster.machines[target].container.exec("rm", "-f", "/tmp/full", "/disk/full")
 
 
 # --- services
