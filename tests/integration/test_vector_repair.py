@@ -304,7 +304,7 @@ def test_a_disk_that_takes_no_copies_costs_no_result_and_no_segment_is_written_a
     for name in ("full", "reader"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "segments").write_bytes(b"")  # no folder can be made here
-    with pytest.raises(ServiceUnavailableError, match="cannot be copied to .* Free space"):
+    with pytest.raises(ServiceUnavailableError, match=r"cannot be copied to .* Free space"):
         IndexBuilder(archive.engine, bucket_place, tmp_path / "full").publish_new(archive.generation_id, force=True)
     assert (published(archive), sorted(bucket_place.names(folder))) == before
     reader = VectorIndex(bucket_place, tmp_path / "reader")
