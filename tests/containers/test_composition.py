@@ -33,7 +33,8 @@ def job(running: Composition, photographs: Path) -> JobOut:
 
 def test_the_schema_is_there_before_anything_else_and_its_container_ended_well(running: Composition) -> None:
     migrate = running.container("migrate")
-    assert (migrate.state, migrate.exit_code) == ("exited", 0)
+    until(lambda: migrate.state == "exited", "the end of migrate", evidence=running.logs)
+    assert migrate.exit_code == 0
     assert running.sql("SELECT version_num FROM alembic_version") == [(revision.head(),)]
 
 

@@ -7,8 +7,11 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore import UNSIGNED
+from botocore.exceptions import ClientError
 
 from tests.containers import stand_ins
+from tests.containers.composition import BUCKET
 from tests.containers.podman import podman, run
 
 if TYPE_CHECKING:
@@ -71,6 +74,22 @@ def test_the_page_is_published_on_loopback_alone(running: Composition) -> None:
     for service in ("postgres", "redis", "object-store", "worker"):
         bound = running.container(service).inspect()["NetworkSettings"]["Ports"] or {}
         assert not any(bound.values()), service
+
+
+def test_the_object_store_is_closed_to_everybody_else(running: Composition) -> None:
+    running.put({"confined/secret.txt": b"secret"})
+    for key, secret, options in (("", "", {"signature_version": UNSIGNED}), ("other", "key", {})):
+        stranger = running.store(key=key, secret=secret, **options)
+        for ask in (
+            lambda client: client.list_buckets(),
+            lambda client: client.list_objects_v2(Bucket=BUCKET),
+            lambda client: client.get_object(Bucket=BUCKET, Key="confined/secret.txt"),
+            lambda client: client.put_object(Bucket=BUCKET, Key="confined/written.txt", Body=b"x"),
+        ):
+            with pytest.raises(ClientError) as refused:
+                ask(stranger)
+            assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    running.store().delete_object(Bucket=BUCKET, Key="confined/secret.txt")
 
 
 def test_secrets_are_in_no_log_and_no_command_line(running: Composition) -> None:

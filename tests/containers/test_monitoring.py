@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import urllib.parse
 import urllib.request
 from contextlib import closing
@@ -34,13 +33,18 @@ def free_port() -> str:
 @pytest.fixture(scope="module")
 def monitored(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
     stand_ins.prometheus()
+    folder = tmp_path_factory.mktemp("monitored")
+    folder.chmod(0o755)
     token, entry = make_token("prometheus", "read")
+    file = folder / "metrics-token"
+    file.write_text(f"{token}\n")
+    file.chmod(0o644)
     variables = {
-        "RAMQ_METRICS_TOKEN": token,
+        "RAMQ_METRICS_TOKEN_FILE": str(file),
         "RAMQ_METRICS_ADDRESS": "0.0.0.0:9100",
         "PROMETHEUS_PORT": free_port(),
     }
-    with composition(tmp_path_factory.mktemp("monitored"), **variables) as running:
+    with composition(folder, **variables) as running:
         lines = running.env_file.read_text().splitlines()
         entries = [f"{line},{entry}" if line.startswith("RAMQ_API_TOKENS=") else line for line in lines]
         running.env_file.write_text("\n".join(entries) + "\n")
@@ -90,7 +94,5 @@ def test_the_alerts_are_loaded_and_none_fires(monitored: Composition) -> None:
 
 
 def test_the_token_of_prometheus_is_in_no_log(monitored: Composition) -> None:
-    (token,) = subprocess.run(
-        ["sed", "-n", "s/^RAMQ_METRICS_TOKEN=//p", monitored.env_file], capture_output=True, text=True, check=True
-    ).stdout.split()
+    token = (monitored.env_file.parent / "metrics-token").read_text().strip()
     assert token not in monitored.logs(lines=None)
