@@ -14,7 +14,6 @@ of this checkout with those of another.
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.copies import another
 from benchmarks.lite_engines import engines
 from benchmarks.report import begin, options, write
 from benchmarks.worker_rate import ROOT, run_worker
@@ -207,7 +207,8 @@ def measure_workers(folder: Path, chosen: dict[str, tuple[Path, dict[str, str]]]
             source.mkdir()
             for path in sorted(folder.glob("*.jpg"))[: None if count > 1 else 64]:
                 for number in range(count):
-                    shutil.copy(path, source / f"{number}-{path.name}")
+                    body = another(path.read_bytes(), number if count > 1 else copies)
+                    (source / f"{number}-{path.name}").write_bytes(body)
         with breakable_services(root / "services") as running:
             for number in range(rounds):
                 for place, (label, (checkout, environment)) in enumerate(chosen.items()):

@@ -17,7 +17,6 @@ With ``--against``, another checkout takes turns with this one.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.copies import another
 from benchmarks.ledger_rate import figures, fill, servers, write_alone
 from benchmarks.processor import measured
 from benchmarks.report import begin, options, save, write
@@ -157,7 +157,8 @@ def lite_worker(running: BreakableServices, folder: Path) -> dict[str, Any]:
         (folder / name).mkdir()
         for number in range(count):
             for path in photographs:
-                shutil.copy(path, folder / name / f"{number}-{path.name}")
+                copy = folder / name / f"{number}-{path.name}"
+                copy.write_bytes(another(path.read_bytes(), number if count > 1 else COPIES))
     settings = settings_of(running, folder, "lite")
     with (
         client_services(settings) as services,

@@ -43,7 +43,7 @@ class LoadOptions:
         cache_dir: where label embeddings of other vocabularies are cached.
         vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'
             label embeddings. Both are in the space of CLIP ViT-B/16's text encoder.
-        compiled: fuse with torch.compile and, on a GPU, replay CUDA graphs. The first batch of each size takes minutes.
+        compiled: fuse with torch.compile. The first batch of each larger size takes half a minute.
         chunk_size: maximum number of pairs of image and tag decoded at once; bounds memory without changing results. In
             float32 a pair takes about 40 kB. Default: all at once on a GPU, 2,048 on a CPU.
         captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).

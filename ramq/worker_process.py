@@ -51,7 +51,9 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             revision.bring_up_to_date(engine)
         else:
             revision.require_current(engine)
-        options = ModelOptions(settings.device, settings.models_path, settings.cache_path, settings.precision)
+        options = ModelOptions(
+            settings.device, settings.models_path, settings.cache_path, settings.precision, settings.compiled
+        )
         further = StageHolder(
             StageOptions(
                 settings.device,

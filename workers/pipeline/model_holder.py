@@ -144,7 +144,8 @@ def load_here(name: str, options: ModelOptions, precision: str) -> Any:
             worker may have all of these.
     """
     try:
-        return load_model(name, precision=precision, **options.arguments)
+        compiled = {"compiled": True} if options.compiles(name) else {}
+        return load_model(name, precision=precision, **options.arguments, **compiled)
     except ModelError as error:
         if isinstance(error, DeviceError):
             raise UnfitError(EVERYTHING, str(error)) from error

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ram_core.trained import SEPARATOR
+
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
     from ram_core.tag_precision import TagPrecision
+
+
+COMPILED = frozenset({"ram", "ram_plus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class ModelOptions:
     models_dir: Path
     cache_dir: Path
     precision: str = "auto"
+    compiled: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -27,6 +33,13 @@ class ModelOptions:
         from ram_core.registry import resolve_device  # noqa: PLC0415
 
         return {"device": resolve_device(self.device), "models_dir": self.models_dir, "cache_dir": self.cache_dir}
+
+    def compiles(self, name: str) -> bool:
+        """Return whether a model is compiled here: on a GPU, those that take long enough to be worth it."""
+        from ram_core.registry import resolve_device  # noqa: PLC0415
+
+        is_large = name.partition(SEPARATOR)[0] in COMPILED
+        return self.compiled and is_large and resolve_device(self.device).type == "cuda"
 
     def chosen(self, name: str) -> TagPrecision:
         """Return the number format of a model here.
