@@ -263,8 +263,8 @@ class Cluster:
             "RAMQ_S3_ENDPOINT_URL": "http://store:8333",
             "RAMQ_ARCHIVE_ALLOW": "s3://photos",
             "RAMQ_STAGES": "recognition",
-            "RAMQ_DATA_DIR": "/disk",
-            "HOME": "/disk",
+            "RAMQ_DATA_DIR": "/tmp/data",
+            "HOME": "/tmp",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
@@ -274,7 +274,7 @@ class Cluster:
         }
         return [
             "--user=10001", "--read-only", "--security-opt=no-new-privileges", "--cap-drop=ALL", "--workdir=/tmp",
-            "--tmpfs=/tmp:rw,size=48m,mode=1777", "--tmpfs=/disk:rw,size=96m,mode=1777", "--shm-size=128m",
+            "--tmpfs=/tmp:rw,size=96m,mode=1777", "--shm-size=128m",
             *(f"--volume={source}:{target}:ro" for source, target in self.images.mounts),
             *(f"--env={name}={value}" for name, value in settings.items()),
         ]  # fmt: skip

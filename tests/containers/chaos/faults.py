@@ -167,12 +167,11 @@ def _clock(seconds: int) -> Kind:
 
 
 def _fill_disk(cluster: Cluster, target: str) -> None:
-    for folder in ("/tmp", "/disk"):
-        cluster.machines[target].container.exec("dd", "if=/dev/zero", f"of={folder}/full", "bs=64k", check=False)
+    cluster.machines[target].container.exec("dd", "if=/dev/zero", "of=/tmp/full", "bs=64k", check=False)
 
 
 def _clear_disk(cluster: Cluster, target: str) -> None:
-    cluster.machines[target].container.exec("rm", "-f", "/tmp/full", "/disk/full")
+    cluster.machines[target].container.exec("rm", "-f", "/tmp/full")
 
 
 # --- services
@@ -250,7 +249,7 @@ KINDS: dict[str, Kind] = {
     "worker's words do not reach the store": _parted("store", ways=("out",)),
     "worker's clock 10 minutes fast": _clock(_JUMP_SECONDS),
     "worker's clock 10 minutes slow": _clock(-_JUMP_SECONDS),
-    "worker's disks full": Kind("worker", _fill_disk, _clear_disk, (8.0, 20.0)),
+    "worker's disk full": Kind("worker", _fill_disk, _clear_disk, (8.0, 20.0)),
     "worker's link slow (256 kbit/s)": Kind("worker", _make_slow, _end_slow, (8.0, 20.0)),
     "worker loses 30 % of its packets": Kind("worker", _make_lossy, _end_lossy, (8.0, 20.0)),
     "worker without names, its connections reset": Kind("worker", _lose_names, _find_names, (5.0, 20.0)),
