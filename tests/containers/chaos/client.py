@@ -91,7 +91,8 @@ class Prober:
                 self.answered.append(time.monotonic())
                 like = next((hit["image_id"] for hit in hits["items"]), like)
 
-    def longest_gap_seconds(self) -> float:
-        """The longest time between two answers."""
+    def longest_gap(self, began: float) -> dict[str, float]:
+        """The longest time between two answers: when it began, after ``began``, and how long it was, in seconds."""
         pairs = zip(self.answered, self.answered[1:], strict=False)
-        return max((later - earlier for earlier, later in pairs), default=float("inf"))
+        lasted, at = max(((later - earlier, earlier) for earlier, later in pairs), default=(float("inf"), began))
+        return {"at_seconds": round(at - began, 1), "lasts_seconds": round(lasted, 1)}

@@ -119,7 +119,7 @@ def _disturbed(
         "recognised_again_percent": round(100 * (recognised - counts["done"]) / counts["done"], 2),
         "searches_answered": len(prober.answered),
         "searches_refused": len(prober.refused),
-        "longest_gap_seconds": round(prober.longest_gap_seconds(), 1),
+        "longest_gap": prober.longest_gap(began),
         "refusals": sorted({text[:160] for _, text in prober.refused}),
         "ended_by_themselves": sorted(storm.restarted),
         "machines_with_a_traceback": _keep_logs(cluster),
