@@ -85,9 +85,11 @@ class Storm:
             at = time.monotonic() - self._started_at
             try:
                 kind.begin(self.cluster, fault.target)
-                self.began.append({"at_seconds": round(at, 1), **asdict(fault)})
+                entry: dict[str, Any] = {"at_seconds": round(at, 1), **asdict(fault)}
+                self.began.append(entry)
                 _log.info("%.1f s: %s: %s for %.1f s", at, fault.kind, fault.target, fault.lasts_seconds)
                 time.sleep(fault.lasts_seconds)
                 kind.end(self.cluster, fault.target)
+                entry["over_at_seconds"] = round(time.monotonic() - self._started_at, 1)
             except Exception:  # noqa: BLE001  (told at the end of the run, which must go on)
                 self.errors.append(f"{fault}: {traceback.format_exc()}")
