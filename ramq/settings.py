@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from ramq.database_address import for_sqlalchemy
 from ramq.user_of_system import user_of_system
 from storage.errors import UsageError
 from storage.objects.base import S3Options
@@ -274,12 +275,7 @@ class Settings(BaseModel):
     @field_validator("database_url", "search_database_url")
     @classmethod
     def _psycopg(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        scheme, separator, rest = value.partition("://")
-        if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not separator:
-            raise ValueError("must start with postgresql://")
-        return f"postgresql+psycopg://{rest}"
+        return None if value is None else for_sqlalchemy(value)
 
     @property
     def models_path(self) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from psycopg import DataError
 from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
-from psycopg.errors import DeadlockDetected, ProgramLimitExceeded
+from psycopg.errors import DeadlockDetected, ProgramLimitExceeded, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -162,7 +162,7 @@ def limit_idleness(session: Session) -> None:
 
 @contextmanager
 def errors_named(engine: Engine) -> Iterator[None]:
-    """Turn a lost connection, or a deadlock, into ``ServiceUnavailableError``. Let every other error pass.
+    """Turn a lost connection, a deadlock or a read-only server into ``ServiceUnavailableError``. Let others pass.
 
     psycopg counts ``ProgramLimitExceeded`` as an operational error, although it is about a value that is too long for
     an index. It becomes a ``DataError``, as other values that cannot be stored.
@@ -176,9 +176,13 @@ def errors_named(engine: Engine) -> Iterator[None]:
     except PoolTimeoutError as error:
         raise ServiceUnavailableError(_exhausted(engine)) from error
     except DBAPIError as error:
+        if isinstance(error.orig, ReadOnlySqlTransaction):
+            raise _read_only(engine) from error
         if error.connection_invalidated:
             raise ServiceUnavailableError(_unreachable(engine, error)) from error
         raise
+    except ReadOnlySqlTransaction as error:
+        raise _read_only(engine) from error
     except ProgramLimitExceeded as error:
         raise DataError(str(error)) from error
     except PsycopgOperationalError as error:
@@ -213,12 +217,24 @@ def _exhausted(engine: Engine) -> str:
     return f"all connections of this process to the database are in use ({engine.pool.status()}): try again in a moment"
 
 
+def _read_only(engine: Engine) -> ServiceUnavailableError:
+    """Close the pool's connections: after a failover they may lead to a server that stays read-only, and stay open."""
+    engine.dispose()
+    return ServiceUnavailableError(
+        f"the database {_shown(engine)} takes no writes: it is a standby, or read-only. With several servers in "
+        "RAMQ_DATABASE_URL, add ?target_session_attrs=read-write"
+    )
+
+
+def _shown(engine: Engine) -> str:
+    return without_secrets(engine.url.render_as_string(hide_password=True))
+
+
 def _unreachable(engine: Engine, error: Exception) -> str:
     if isinstance(getattr(error, "orig", None) or error, DeadlockDetected):
         return "this change and another one waited for each other, so the database undid this one: try again"
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-    url = without_secrets(engine.url.render_as_string(hide_password=True))
-    return f"the database {url} did not answer: {reason[0] if reason else type(error).__name__}"
+    return f"the database {_shown(engine)} did not answer: {reason[0] if reason else type(error).__name__}"
 
 
 def wait_for_lock(session: Session, lock: int) -> None:

@@ -274,7 +274,8 @@ class VectorIndex:
         gone = source.erased(session, newest)
         if base.damaged:
             log.warning(
-                "parts of the index cannot be read and are served from the database: run `ramq index rebuild`",
+                "parts of the index cannot be read and are served from the database; if they are damaged, "
+                "run `ramq index rebuild`",
                 extra={"generation_id": generation_id, "damaged": base.damaged},
             )
         changed = np.union1d(recent.rows.ids, gone)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from storage.errors import ServiceUnavailableError
 from storage.index.manifest import DamagedError, Manifest, SegmentEntry, decode, generation_folder, manifest_name
 from storage.index.segment import check_files, open_segment
 
@@ -172,7 +173,11 @@ class SegmentStore:
         except BaseException as error:
             shutil.rmtree(fetched, ignore_errors=True)
             if isinstance(error, OSError):
-                raise DamagedError(f"{path} cannot be copied to {self.cache_dir}: {error.strerror}") from error
+                # This machine's disk, not the published file: nobody must write that again because of it.
+                raise ServiceUnavailableError(
+                    f"{path} cannot be copied to {self.cache_dir}: {error.strerror}. Free space on this disk, or set "
+                    "RAMQ_DATA_DIR to a folder that can be written"
+                ) from error
             raise
         return fetched
 

@@ -292,6 +292,29 @@ def test_a_damaged_copy_of_a_segment_in_a_bucket_is_fetched_again(
     assert reader.damaged(archive.generation_id) == ()
 
 
+def test_a_disk_that_takes_no_copies_costs_no_result_and_no_segment_is_written_again_for_it(
+    archive: VectorArchive, bucket_place: BucketStorage, tmp_path: Path
+) -> None:
+    builder = IndexBuilder(archive.engine, bucket_place, tmp_path / "builder")
+    archive.write(archive.images[:50])
+    builder.publish_new(archive.generation_id, force=True)
+    archive.write(archive.images[:60])
+    folder = f"generation-{archive.generation_id}"
+    before = published(archive), sorted(bucket_place.names(folder))
+    for name in ("full", "reader"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "segments").write_bytes(b"")  # no folder can be made here
+    with pytest.raises(ServiceUnavailableError, match=r"cannot be copied to .* Free space"):
+        IndexBuilder(archive.engine, bucket_place, tmp_path / "full").publish_new(archive.generation_id, force=True)
+    assert (published(archive), sorted(bucket_place.names(folder))) == before
+    reader = VectorIndex(bucket_place, tmp_path / "reader")
+    archive.check(reader)
+    assert "cannot be copied" in reader.damaged(archive.generation_id)[0]
+    builder.publish_new(archive.generation_id, force=True)
+    archive.check(VectorIndex(bucket_place, tmp_path / "new"))
+    assert builder.verify(archive.generation_id) == []
+
+
 def test_a_bucket_that_does_not_answer_costs_no_result(archive: VectorArchive, tmp_path: Path) -> None:
     place = BucketStorage("nowhere", "", "http://127.0.0.1:9")
     reader = VectorIndex(place, tmp_path / "reader")

@@ -87,7 +87,7 @@ class FaultProxy:
         requests: method and path of every request so far, also of those that met a fault.
     """
 
-    def __init__(self, upstream_url: str) -> None:
+    def __init__(self, upstream_url: str, *, host: str = "127.0.0.1", port: int = 0) -> None:
         parts = urlsplit(upstream_url)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -101,10 +101,10 @@ class FaultProxy:
         self._turn = asyncio.Lock()
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.requests: list[tuple[str, str]] = []
-        self._port = 0
+        self._host, self._port = host, port
         self._server: asyncio.Server | None = None
         self._call(self._listen())
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://{host}:{self._port}"
 
     def fail(self, fault: Fault, *, only: str = "", times: int | None = None) -> None:
         """Lets requests whose path contains ``only`` meet a fault, the next ``times`` of them or until :meth:`heal`."""
@@ -130,7 +130,7 @@ class FaultProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, self._host, self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _change(self, rules: tuple[Rule, ...]) -> None:
