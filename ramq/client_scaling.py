@@ -58,6 +58,6 @@ class ScalingCalls:
             **amounts: what it is reckoned with, as in the body of ``POST /v1/estimates``: ``images``, ``list_keys``,
                 ``sample``, ``workers``, ``device``, ``gpu_hour_price``, ``cpu_hour_price``, ``request_price``.
         """
-        body = job_body(source, model, None, "normal", stages, include, exclude, defaults)
+        body = job_body(source, model, None, "normal", stages, include, exclude, defaults, pages=False)
         body |= {name: value for name, value in amounts.items() if value is not None}
         return self._ask(JobEstimateOut, "POST", "/v1/estimates", json=body)

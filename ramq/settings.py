@@ -352,6 +352,14 @@ class Settings(BaseModel):
         return values
 
 
+_TOGETHER = (
+    ("broker_url", "database_url", "set both, or neither for the embedded stack"),
+    ("search_database_url", "database_url", "set both, or unset the former"),
+    ("webhook_url", "webhook_secret", "set the secret, which signs deliveries"),
+)
+"""Settings that need another one."""
+
+
 def _named(variables: Mapping[str, str | None]) -> dict[str, object]:
     """Return the values of the settings among ``variables``, by field. Names of variables may be in any case."""
     upper = {name.upper(): value for name, value in variables.items() if value is not None}
@@ -383,16 +391,7 @@ def load_settings(**overrides: object) -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise UsageError(f"settings: {problems}") from None
-    if settings.database_url is None and settings.broker_url is not None:
-        raise UsageError(
-            "settings: RAMQ_BROKER_URL is set but RAMQ_DATABASE_URL is not; set both, or neither for the embedded stack"
-        )
-    if settings.database_url is None and settings.search_database_url is not None:
-        raise UsageError(
-            "settings: RAMQ_SEARCH_DATABASE_URL is set but RAMQ_DATABASE_URL is not; set both, or unset the former"
-        )
-    if settings.webhook_url is not None and settings.webhook_secret is None:
-        raise UsageError(
-            "settings: RAMQ_WEBHOOK_URL is set but RAMQ_WEBHOOK_SECRET is not; set the secret, which signs deliveries"
-        )
+    for one, other, advice in _TOGETHER:
+        if getattr(settings, one) is not None and getattr(settings, other) is None:
+            raise UsageError(f"settings: RAMQ_{one.upper()} is set but RAMQ_{other.upper()} is not; {advice}")
     return settings

@@ -1,14 +1,14 @@
 """How fast one worker was, by stage, model and kind of device.
 
 Revision: 0040
-Follows: 0037
+Follows: 0039
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0040"
-down_revision = "0037"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 

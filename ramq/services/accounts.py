@@ -235,13 +235,13 @@ class AccountClient:
 
     def start_session(self, cookie_hash: bytes, user: str) -> None:
         """Note that ``user`` signed in on the page, with the cookie that has this SHA-256."""
-        with self._changing() as session:
+        with self.changing() as session:
             accounts.add_session(session, cookie_hash)
             accounts.note(session, user, "signed_in", user)
 
     def end_session(self, cookie_hash: bytes, user: str) -> None:
         """End the session of the page whose cookie has this SHA-256. A session that has ended stays so."""
-        with self._changing() as session:
+        with self.changing() as session:
             if accounts.end_session(session, cookie_hash):
                 accounts.note(session, user, "signed_out", user)
 

@@ -1,13 +1,13 @@
 """The sessions of the page that have begun and not ended; who redid what was undone to keywords.
 
-Revision: 0039
+Revision: 0038
 Follows: 0037
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0039"
+revision = "0038"
 down_revision = "0037"
 branch_labels = None
 depends_on = None

@@ -1,14 +1,14 @@
 """Quotas, whose turn it is, what each user was given today; for whom a job counts whose user was renamed.
 
-Revision: 0041
-Follows: 0037
+Revision: 0039
+Follows: 0038
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0041"
-down_revision = "0037"
+revision = "0039"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 

@@ -1,14 +1,14 @@
 """Where the trace of a job and of a shard goes on: the ``traceparent`` of the request, and of the last claim.
 
-Revision: 0042
-Follows: 0037
+Revision: 0041
+Follows: 0040
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0042"
-down_revision = "0037"
+revision = "0041"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 
