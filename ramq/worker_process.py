@@ -9,7 +9,6 @@ from ramq.addresses import addresses
 from ramq.broker import broker_client, check_broker
 from ramq.logs import configure_structlog
 from ramq.services.index import make_builder
-from ramq.tracing import start as start_traces
 from ramq.version import described
 from storage import revision
 from storage.database import make_engine
@@ -41,7 +40,6 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         FatalError: this worker must not continue, for example because its device was lost.
     """
     configure_structlog(settings.log_level)
-    start_traces(settings, "ramq-worker")
     if model is not None and not re.fullmatch(MODEL_NAME, model):
         raise UsageError(f"unknown model {model!r}; choose one of {', '.join(ANY_MODEL)}, or a trained one")
     with addresses(settings) as (database_url, broker_url):

@@ -68,6 +68,7 @@ def worker(
     Example: ramq worker --device cuda:0 --model ram_plus
     """
     settings = settings_for(device=device, stages=stages)
+    start_traces(settings, "ramq-worker")
     err().print("Starting a worker. On Ctrl-C it finishes its current batch and releases the rest.", style="dim")
     from ramq.worker_process import run_worker  # noqa: PLC0415  (torch)
 
