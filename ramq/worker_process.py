@@ -59,18 +59,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             compiled=settings.compiled,
             recorded=settings.recorded,
         )
-        further = StageHolder(
-            StageOptions(
-                settings.device,
-                settings.models_path,
-                settings.mask_text,
-                settings.mask_pattern,
-                settings.locate_precision,
-                settings.look_precision,
-                settings.cache_path,
-            ),
-            [stage for stage in settings.stages if stage != RECOGNITION],
-        )
+        further = _further_stages(settings)
         models = ModelHolder(engine, options, model, further, recognises=RECOGNITION in settings.stages)
         if not models.runs:
             raise UsageError(f"the stages {', '.join(settings.stages)} are not installed here: see docs/reading.md")
@@ -105,6 +94,19 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             )
         )
         engine.dispose()
+
+
+def _further_stages(settings: Settings) -> StageHolder:
+    options = StageOptions(
+        settings.device,
+        settings.models_path,
+        settings.mask_text,
+        settings.mask_pattern,
+        settings.locate_precision,
+        settings.look_precision,
+        settings.cache_path,
+    )
+    return StageHolder(options, [stage for stage in settings.stages if stage != RECOGNITION])
 
 
 def _webhook(settings: Settings) -> Webhook | None:
