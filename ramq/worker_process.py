@@ -67,18 +67,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             WorkerParts(
                 engine=engine,
                 models=models,
-                options=PipelineOptions(
-                    batch_size=settings.batch_size,
-                    fetch_threads=settings.fetch_threads,
-                    decoders=settings.decode_threads,
-                    lease_seconds=settings.lease_seconds,
-                    max_object_bytes=settings.max_object_bytes,
-                    max_pixels=settings.max_pixels,
-                    keep_place=settings.keep_place,
-                    reads_truncated=settings.truncated == "read",
-                    most_pages=settings.pages_most,
-                    shard_size=settings.shard_size,
-                ),
+                options=_pipeline_options(settings),
                 builder=make_builder(settings, engine),
                 broker=broker_client(broker_url),
                 broker_url=broker_url,
@@ -107,6 +96,21 @@ def _further_stages(settings: Settings) -> StageHolder:
         settings.cache_path,
     )
     return StageHolder(options, [stage for stage in settings.stages if stage != RECOGNITION])
+
+
+def _pipeline_options(settings: Settings) -> PipelineOptions:
+    return PipelineOptions(
+        batch_size=settings.batch_size,
+        fetch_threads=settings.fetch_threads,
+        decoders=settings.decode_threads,
+        lease_seconds=settings.lease_seconds,
+        max_object_bytes=settings.max_object_bytes,
+        max_pixels=settings.max_pixels,
+        keep_place=settings.keep_place,
+        reads_truncated=settings.truncated == "read",
+        most_pages=settings.pages_most,
+        shard_size=settings.shard_size,
+    )
 
 
 def _webhook(settings: Settings) -> Webhook | None:

@@ -21,6 +21,8 @@ import pillow_heif
 import pillow_jxl  # noqa: F401  (teaches Pillow to write JPEG XL)
 from PIL import Image, ImageCms
 
+from tests import scans
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -220,7 +222,7 @@ def _unsupported() -> dict[str, bytes]:
     body = bytes(64)
     return {
         "svg": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"><rect width="1" height="1"/></svg>',
-        "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+        "pdf": scans.encrypted_pdf(),
         "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
         "camera-raw": struct.pack(">I", 24) + b"ftypcrx \x00\x00\x00\x01crx isom" + body,
         "old-camera-raw": b"II\x1a\x00\x00\x00HEAPCCDR" + body,

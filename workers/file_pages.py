@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import text
 
 from storage.database import unit_of_work
 from storage.ledger import followers, listings, shards
@@ -129,7 +128,7 @@ def lock(session: Session, counted: Mapping[int, Counted], job_id: int) -> Regis
     image_ids = list(counted)
     if all(each.pages == 1 for each in counted.values()) and not file_pages.had_pages(session, image_ids):
         return None
-    archive_id = session.scalar(text("SELECT archive_id FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
+    archive_id = listings.lock_job(session, job_id)
     if archive_id is None:  # the fence says so
         return None
     archives.lock(session, [archive_id])

@@ -235,6 +235,13 @@ def add_skipped(session: Session, job_id: int, image_ids: Sequence[int]) -> None
         )
 
 
+def lock_job(session: Session, job_id: int) -> int | None:
+    """Lock a job as its listing does, whoever lists it. Return its archive; None: there is no such job."""
+    locked = text("SELECT archive_id FROM job WHERE id = :id FOR UPDATE")
+    archive_id = session.scalar(locked, {"id": job_id})
+    return None if archive_id is None else int(archive_id)
+
+
 def count_more(session: Session, job_id: int, *, listed: int, skipped: int) -> None:
     """Count images that came to a job beside its listing. The caller has locked the job."""
     session.execute(

@@ -110,16 +110,16 @@ class PageView:
     Attributes:
         page: its number, from 1; None: the file has one page, as far as is known.
         file_key: the key of the file.
-        previous_id: the image of the page before, if there is one.
-        next_id: that of the page behind.
-        images: how many pages of the file are images, as far as they are not missing.
+        previous_page: the image of the page before, if there is one.
+        next_page: that of the page behind.
+        page_images: how many pages of the file are images, as far as they are not missing.
     """
 
     page: int | None
     file_key: str
-    previous_id: int | None = None
-    next_id: int | None = None
-    images: int = 1
+    previous_page: int | None = None
+    next_page: int | None = None
+    page_images: int = 1
 
 
 def view(session: Session, archive_id: int, key: str, version: str, pages: int | None) -> PageView:

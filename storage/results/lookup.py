@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import product
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
@@ -121,11 +122,7 @@ def image(session: Session, image_id: int, vocabulary: Callable[[Session, int], 
         truncated=opening.share,
         tiles=opening.tiles,
         pages=opening.pages,
-        page=paged.page,
-        file_key=paged.file_key,
-        previous_page=paged.previous_id,
-        next_page=paged.next_id,
-        page_images=paged.images,
+        **asdict(paged),
     )
 
 
