@@ -260,17 +260,20 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=("waits", "claims"), default=["waits", "claims"])
     chosen = parser.parse_args()
     report = begin()
     checkouts = {"now": Path(__file__).parents[1]}
     if chosen.against:
         checkouts["before"] = chosen.against.resolve()
     with tempfile.TemporaryDirectory() as kept:
-        report["claims"] = measure_claims(Path(kept), checkouts)
-        report["waits"] = {}
-        for name, checkout in checkouts.items():
-            report["waits"][name] = _elsewhere(checkout, "waits-only", str(Path(kept, name)), str(chosen.rounds))
-    write(chosen, "fair", report)
+        if "claims" in chosen.parts:
+            report["claims"] = measure_claims(Path(kept), checkouts)
+        for name, checkout in checkouts.items() if "waits" in chosen.parts else ():
+            report.setdefault("waits", {})[name] = _elsewhere(
+                checkout, "waits-only", str(Path(kept, name)), str(chosen.rounds)
+            )
+    write(chosen, "-".join(["fair", *chosen.parts]), report)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ramq.schemas.views import FromView
 
@@ -26,13 +26,13 @@ class NewQuota(BaseModel):
     archive: str | None = Field(default=None, max_length=4_096, pattern=r"^[^\x00]*$", description="id or URI")
 
 
-class QuotaOut(FromView):
+class QuotaOut(BaseModel):
     """A quota."""
 
     kind: KindName
     subject: Literal["default", "user", "token", "archive"] = Field(description="`default`: of users without their own")
     name: str = Field(description="the user's name, the token's id or the archive's URI; empty for `default`")
-    amount: Amount = Field(validation_alias=AliasChoices("shown", "amount"))
+    amount: Amount
 
 
 class UseOut(FromView):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from storage.ledger.views import Priority
+
 Kind = Literal["images_waiting", "images_a_day", "jobs_at_once", "highest_priority", "searches_per_second", "share"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Subject = Literal["default", "user", "token", "archive"]
@@ -68,7 +70,7 @@ class QuotaView:
     amount: float | None
 
     @property
-    def shown(self) -> float | str | None:
+    def shown(self) -> float | Priority | None:
         """The amount as people write it: a priority by its name."""
         if self.kind != "highest_priority" or self.amount is None:
             return self.amount

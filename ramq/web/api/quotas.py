@@ -8,6 +8,7 @@ from ramq.schemas.quotas import KindName, NewQuota, QuotaOut, UseOut
 from ramq.schemas.views import PageOut
 from ramq.services.quotas import Whom
 from ramq.web.deps import MAYBE_BLANK, MaybeId, ServicesDep, caller_of
+from storage.ledger.quotas import QuotaView
 
 router = APIRouter(prefix="/v1/quotas", tags=["quotas"])
 
@@ -22,7 +23,7 @@ _Archive = Annotated[
 @router.get("")
 def list_quotas(services: ServicesDep) -> PageOut[QuotaOut]:
     """List the quotas, those of all users first."""
-    return PageOut[QuotaOut](items=[QuotaOut.model_validate(quota) for quota in services.quotas.list()])
+    return PageOut[QuotaOut](items=[_out(quota) for quota in services.quotas.list()])
 
 
 @router.get("/use")
@@ -41,7 +42,7 @@ def get_own_use(request: Request, services: ServicesDep) -> UseOut:
 def set_quota(request: Request, services: ServicesDep, kind: KindName, new: NewQuota) -> QuotaOut:
     """Set a quota: for all users without an own one, or for one user, token or archive. It counts at once."""
     whom = Whom(new.user, new.token, new.archive)
-    return QuotaOut.model_validate(services.quotas.put(kind, new.amount, whom, by=caller_of(request)))
+    return _out(services.quotas.put(kind, new.amount, whom, by=caller_of(request)))
 
 
 @router.delete("/{kind}")
@@ -54,4 +55,8 @@ def unset_quota(
     archive: _Archive = None,
 ) -> QuotaOut:
     """Remove a quota, and return it. A user without an own one has that of all users."""
-    return QuotaOut.model_validate(services.quotas.drop(kind, Whom(user, token, archive), by=caller_of(request)))
+    return _out(services.quotas.drop(kind, Whom(user, token, archive), by=caller_of(request)))
+
+
+def _out(quota: QuotaView) -> QuotaOut:
+    return QuotaOut(kind=quota.kind, subject=quota.subject, name=quota.name, amount=quota.shown)
