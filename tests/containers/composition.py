@@ -7,6 +7,7 @@ import random
 import sys
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ class Composition:
         name: of the project: its containers, volumes and network begin with it.
         env_file: what a person fills in as ``.env``.
         address: the page's, on loopback.
+        token: an administrator's.
+        access_key: the name of the object store's identity. The store writes it into its log.
         secrets: the values that nobody else may learn, by name.
         overrides: further files of the composition.
     """
@@ -48,6 +51,7 @@ class Composition:
     env_file: Path
     address: str
     token: str
+    access_key: str
     secrets: dict[str, str]
     overrides: list[Path] = field(default_factory=list)
 
@@ -98,11 +102,11 @@ class Composition:
         return [Container(name) for name in podman("ps", "--all", *filters, "--format={{.Names}}").stdout.split()]
 
     def container(self, service: str) -> Container:
-        """Return the one container of a service. Raises ``PodmanError`` if there are more, or none."""
+        """Return the first container of a service. Raises ``PodmanError`` if there is none."""
         found = self.containers(service)
-        if len(found) != 1:
-            raise PodmanError(f"{service} has {len(found)} containers\n{podman('ps', '--all').stdout}")
-        return found[0]
+        if not found:
+            raise PodmanError(f"{service} has no container\n{podman('ps', '--all').stdout}")
+        return min(found, key=lambda container: container.name)
 
     def all(self) -> list[Container]:
         """Return every container."""
@@ -126,7 +130,7 @@ class Composition:
         client: S3Client = boto3.client(
             "s3",
             endpoint_url=f"http://{store.address(network)}:8333",
-            aws_access_key_id=self.secrets["AWS_ACCESS_KEY_ID"] if key is None else key,
+            aws_access_key_id=self.access_key if key is None else key,
             aws_secret_access_key=self.secrets["AWS_SECRET_ACCESS_KEY"] if secret is None else secret,
             region_name="us-east-1",
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 10}, **options),
@@ -138,8 +142,12 @@ class Composition:
         client = self.store()
         if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=BUCKET)
-        for key, body in dict(files).items():
-            client.put_object(Bucket=BUCKET, Key=key, Body=body)
+        with ThreadPoolExecutor(8) as pool:
+            put = [
+                pool.submit(client.put_object, Bucket=BUCKET, Key=key, Body=body) for key, body in dict(files).items()
+            ]
+        for done in put:
+            done.result()
 
     def recognise(self, source: str = f"s3://{BUCKET}") -> JobOut:
         """Run a job to its end, over HTTP."""
@@ -168,19 +176,19 @@ def composition(folder: Path, *overrides: Path, **variables: str) -> Iterator[Co
         **variables: further lines of ``.env``.
     """
     token, entry = make_token("tester", "admin")
+    access_key = f"key{uuid.uuid4().hex}"
     secrets = {
         "POSTGRES_PASSWORD": f"pg{uuid.uuid4().hex}",
-        "AWS_ACCESS_KEY_ID": f"key{uuid.uuid4().hex}",
         "AWS_SECRET_ACCESS_KEY": f"secret{uuid.uuid4().hex}",
     }
     # An address of its own lets several compositions publish the same port.
     address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
-    filled = {**secrets, "RAMQ_API_TOKENS": entry, "RAMQ_BIND": address, **variables}
+    filled = {**secrets, "AWS_ACCESS_KEY_ID": access_key, "RAMQ_API_TOKENS": entry, "RAMQ_BIND": address, **variables}
     env_file = folder / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in filled.items()))
     env_file.chmod(0o600)
     name = f"ramq-test-{uuid.uuid4().hex[:8]}"
-    made = Composition(name, env_file, address, token, {**secrets, "the token": token}, list(overrides))
+    made = Composition(name, env_file, address, token, access_key, {**secrets, "the token": token}, list(overrides))
     try:
         yield made
     finally:

@@ -41,7 +41,7 @@ def test_a_mounted_folder_is_archived_and_found(mounted: Composition) -> None:
     with mounted.client() as ramq:
         (hit,) = ramq.search(tags=[CAT])
         assert hit.key == "chelsea.png"
-        assert ramq.thumbnail(hit.id)
+        assert ramq.thumbnail(hit.image_id)
 
 
 def test_the_folder_cannot_be_written(mounted: Composition) -> None:
