@@ -29,7 +29,6 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cuda_graphs import Graphed
 from benchmarks.memory import extra_bytes
 from benchmarks.report import begin, options, save, write
 from benchmarks.straightforward import Straightforward
@@ -37,6 +36,7 @@ from ram_core.modeling.beam_search import SearchOptions, search
 from ram_core.modeling.label_embeddings import reweight
 from ram_core.modeling.published import DESCRIPTIONS
 from ram_core.modeling.ram_plus import RAMPlus
+from ram_core.modeling.recorded import Recorded
 from ram_core.modeling.runner import CPU_CHUNK, Runner
 from ram_core.modeling.tiny import TAG2TEXT_TAGS, build, made_up_weights
 from ram_core.weights import load_into
@@ -250,7 +250,7 @@ def run(chosen: argparse.Namespace, report: dict[str, Any]) -> None:
             row["share_of_matrix_rate"] = row["ours_images_per_second"] * flops / rate
             row["times_straightforward_float32"] = row["ours_images_per_second"] / slow
             if chosen.graphs:
-                graphed = Graphed(lambda given: runner.start(given).tagged.logits, bench.device)  # noqa: B023
+                graphed = Recorded(lambda given: runner.start(given).tagged.logits, bench.device)  # noqa: B023
                 graphed(pixels)
                 row["graph_images_per_second"] = batch / min(
                     bench.seconds(lambda: graphed(pixels))[0]  # noqa: B023

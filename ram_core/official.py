@@ -44,6 +44,7 @@ class LoadOptions:
         vector_kind: ``image``, the projected global token, or ``tags``, the score-weighted mean of the assigned tags'
             label embeddings. Both are in the space of CLIP ViT-B/16's text encoder.
         compiled: fuse with torch.compile. The first batch of each larger size takes half a minute.
+        recorded: on a GPU, replay CUDA graphs. The first batch of each larger size takes a second.
         chunk_size: maximum number of pairs of image and tag decoded at once; bounds memory without changing results. In
             float32 a pair takes about 40 kB. Default: all at once on a GPU, 2,048 on a CPU.
         captions: RAM only: load the caption branch of its checkpoint, which its authors never exposed (experimental).
@@ -59,6 +60,7 @@ class LoadOptions:
     cache_dir: Path | str | None = None
     vector_kind: str = "image"
     compiled: bool = False
+    recorded: bool = False
     chunk_size: int | None = None
     captions: bool = False
 
@@ -227,7 +229,7 @@ def _runner(network: N, wanted: LoadOptions) -> Runner[N]:
     network.chunk_size = wanted.chunk_size or (CPU_CHUNK if on_cpu else None)
     if wanted.certified:
         return CertifiedRunner(network, wanted.device)
-    return Runner(network, wanted.device, wanted.dtype, compiled=wanted.compiled)
+    return Runner(network, wanted.device, wanted.dtype, compiled=wanted.compiled, recorded=wanted.recorded)
 
 
 def _weights(model: str, wanted: LoadOptions) -> tuple[Weights, Path]:

@@ -68,6 +68,7 @@ class Settings(BaseModel):
         "auto", description="number format of recognition; auto: what suits the device; see docs/models.md"
     )
     compiled: bool = Field(False, description="GPU: compile RAM and RAM++; pays for large jobs; see docs/models.md")
+    recorded: bool = Field(False, description="GPU: replay RAM and RAM++ as CUDA graphs; see docs/models.md")
     batch_size: int = Field(
         32, ge=1, le=1024, description="images per model call; up to three batches share a transaction"
     )

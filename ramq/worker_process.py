@@ -52,7 +52,12 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         else:
             revision.require_current(engine)
         options = ModelOptions(
-            settings.device, settings.models_path, settings.cache_path, settings.precision, settings.compiled
+            settings.device,
+            settings.models_path,
+            settings.cache_path,
+            settings.precision,
+            compiled=settings.compiled,
+            recorded=settings.recorded,
         )
         further = StageHolder(
             StageOptions(

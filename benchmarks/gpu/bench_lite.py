@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import timm
 import torch
 
-from benchmarks.cuda_graphs import Graphed
 from benchmarks.memory import extra_bytes
 from benchmarks.report import begin, options, save
 from ram_core.lite.network import installed_network, see
+from ram_core.modeling.recorded import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def networks(device: torch.device, dtype: torch.dtype, *, compiled: bool) -> dic
         return see(own, pixels.contiguous(memory_format=torch.channels_last)).logits
 
     found: dict[str, Callable[[torch.Tensor], Any]] = {"straightforward": plain, "ours": ours}
-    found["graphs"] = Graphed(ours, device)
+    found["graphs"] = Recorded(ours, device)
     if compiled:
         mode = "max-autotune" if device.type == "cuda" else "default"
         found["compiled"] = torch.compile(ours, mode=mode, dynamic=False)

@@ -71,10 +71,15 @@ def fill(folder: Path, bodies: list[bytes], count: int, first: int = 0) -> None:
         (folder / f"{number:06}.jpg").write_bytes(another(bodies[number % len(bodies)], number))
 
 
-def ways(chosen: argparse.Namespace) -> list[tuple[int, bool]]:
-    """Return the batch sizes, and whether the network is compiled, most valuable first."""
-    found = [(chosen.batch, False), (4 * chosen.batch, True), (4 * chosen.batch, False)]
-    return [way for way in found if chosen.device != "cpu" or not way[1]]
+def ways(chosen: argparse.Namespace) -> list[tuple[int, dict[str, str]]]:
+    """Return batch sizes and settings of workers, most valuable first."""
+    recorded, compiled = {"RAMQ_RECORDED": "true"}, {"RAMQ_COMPILED": "true"}
+    return [
+        (chosen.batch, {}),
+        (chosen.batch, recorded),
+        (4 * chosen.batch, recorded),
+        (4 * chosen.batch, recorded | compiled),
+    ]
 
 
 def make_model(models: Path, chosen: argparse.Namespace, pixels: NDArray[np.uint8], dtype: torch.dtype) -> Any:
@@ -127,11 +132,11 @@ def model_alone(model: Any, pixels: NDArray[np.uint8], seconds: float) -> dict[s
 
 
 def pipeline(
-    running: BreakableServices, folder: Path, chosen: argparse.Namespace, batch: int, *, compiled: bool
+    running: BreakableServices, folder: Path, chosen: argparse.Namespace, batch: int, environment: dict[str, str]
 ) -> dict[str, Any]:
     """Measure a worker on the folder of pictures."""
     warm = folder / f"warm{batch}"
-    settings = settings_of(running, folder, f"batches_of_{batch}{'_compiled' if compiled else ''}")
+    settings = settings_of(running, folder, "_".join([f"batches_of_{batch}", *environment]).lower())
     settings = settings.model_copy(update={"model": chosen.model, "models_dir": folder / "models"})
     with (
         client_services(settings) as services,
@@ -139,7 +144,7 @@ def pipeline(
             settings, settings.data_dir, is_null=False,
             RAMQ_DEVICE=chosen.device, RAMQ_MODELS_DIR=str(folder / "models"), RAMQ_BATCH_SIZE=str(batch),
             RAMQ_SHARD_SIZE=str(8 * batch), RAMQ_LEASE_SECONDS="30", RAMQ_STAGES="recognition",
-            RAMQ_COMPILED=str(compiled), OMP_NUM_THREADS=str(os.cpu_count()),
+            OMP_NUM_THREADS=str(os.cpu_count()), **environment,
         ) as fleet,
     ):  # fmt: skip
         upgrade(services.engine)
@@ -154,7 +159,7 @@ def pipeline(
             sys.exit(f"the figures mean nothing: {view}\n{failures}\n{fleet.log()[-6000:]}")
     return {
         "batch": batch,
-        "compiled": compiled,
+        "settings": environment,
         "images": view.done,
         "first_seconds": round(ready, 2),
         "images_per_second": round(view.done / seconds, 2),
@@ -204,10 +209,10 @@ def main() -> None:
         alone = report["model_alone"]["network_images_per_second"]
         report["pipelines"] = []
         with breakable_services(folder / "services") as running:
-            for batch, compiled in ways(chosen):
+            for batch, environment in ways(chosen):
                 if not (folder / f"warm{batch}").exists():
                     fill(folder / f"warm{batch}", bodies, 2 * batch, first=chosen.images)
-                found = pipeline(running, folder, chosen, batch, compiled=compiled)
+                found = pipeline(running, folder, chosen, batch, environment)
                 found["over_network"] = round(found["images_per_second"] / alone, 3)
                 report["pipelines"].append(found)
                 print(found, flush=True)

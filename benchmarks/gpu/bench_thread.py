@@ -1,8 +1,8 @@
 """What compiling would bring a worker, whose inference runs in a thread of its own, and again in another one.
 
-RAM++ with made-up weights, measured in two threads, one after the other: as it is, compiled, and compiled with CUDA
-graphs. What fails in a thread is said in the file. It says how long compiling took, how fast the network is then, and
-how far its logits are from those of the network as it is.
+RAM++ with made-up weights, measured in two threads, one after the other: as it is, and compiled. What fails in a thread
+is said in the file. It says how long compiling took, how fast the network is then, and how far its logits are from
+those of the network as it is.
 
     python -m benchmarks.gpu.bench_thread --device cuda
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TAGS = 4585
-MODES = {"as it is": None, "compiled": "default", "compiled, CUDA graphs": "reduce-overhead"}
+MODES = {"as it is": None, "compiled": "default"}
 FORMATS = {str(each).removeprefix("torch."): each for each in NUMBER_FORMATS}
 
 

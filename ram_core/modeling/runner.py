@@ -10,6 +10,7 @@ import torch
 
 from ram_core.errors import CheckpointError, DeviceError
 from ram_core.modeling.ram import Tagged, Tagger
+from ram_core.modeling.recorded import Recorded, RecordingError
 from ram_core.modeling.uploads import Fetched, Uploads
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ NUMBER_FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 # and memory stays under 300 MB for any batch.
 CPU_CHUNK = 2048
 
-LEAST_FUSED = 8
-"""Images of a batch that is worth compiling for."""
+LEAST_FIXED = 8
+"""Images of a batch that is worth compiling or recording for."""
 LEAST_FILLED = 0.75
 """Share of a padded batch that must be images. Compiled, a batch takes about that share of its time."""
 
@@ -54,14 +55,17 @@ class Runner(Generic[N]):
         network: loaded, on any device.
         device: where to run.
         dtype: float32, float16 or bfloat16.
-        compiled: fuse the network with torch.compile, for the size of the largest batch so far. Batches that are
-            nearly as large are padded to it. Smaller ones are computed as if this was not set.
+        compiled: fuse the network with torch.compile.
+        recorded: on a GPU, replay it as a CUDA graph. Either is done for the size of the largest batch so far. Batches
+            that are nearly as large are padded to it. Smaller ones are computed as if neither was set.
 
     Raises:
         DeviceError: the number format is not available on the device.
     """
 
-    def __init__(self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(
+        self, network: N, device: torch.device, dtype: torch.dtype, *, compiled: bool = False, recorded: bool = False
+    ) -> None:
         if dtype not in NUMBER_FORMATS:
             raise DeviceError(f"{dtype} is not a number format of this model; use float32, float16 or bfloat16")
         if device.type == "cpu" and dtype == torch.float16:
@@ -69,6 +73,7 @@ class Runner(Generic[N]):
         self.device = device
         self.dtype = dtype
         self.compiled = compiled
+        self.recorded = recorded
         self.network = network.to(device)
         self.network.prepare(dtype)
         self.uploads = Uploads.to(device)
@@ -91,9 +96,9 @@ class Runner(Generic[N]):
         return other
 
     def reset(self) -> None:
-        """Compile again, after the network was replaced."""
-        self._fused = self._compile() if self.compiled else None
-        self._fused_for = 0  # images
+        """Compile and record again, after the network was replaced."""
+        self._fixed = self._fixed_size() if self.compiled or self.recorded else None
+        self._size = 0  # images that it is for
 
     def __call__(self, pixels: torch.Tensor, limits: torch.Tensor | None = None) -> Tagged:
         """Tag (B, 3, S, S) float32 normalised pixels on any device. ``limits``: see ``start``.
@@ -122,8 +127,7 @@ class Runner(Generic[N]):
         """
         del limits
         pixels = pixels.to(self.device, torch.float32, non_blocking=True)
-        with self._autocast(self.dtype):
-            tagged = self._plain(pixels) if self._fused is None else self._tag_fused(self._fused, pixels)
+        tagged = self._plain(pixels) if self._fixed is None else self._tag_fixed(self._fixed, pixels)
         finite = tagged.logits.isfinite().all(dim=1) & tagged.tokens[:, 0].isfinite().all(dim=1)
         return Started(pixels, tagged, finite)
 
@@ -166,30 +170,37 @@ class Runner(Generic[N]):
     def _autocast(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
-    def _compile(self) -> Callable[[torch.Tensor], Tagged]:
-        # Replaying CUDA graphs too gains next to nothing with batches of 32, and ties the network to one thread.
-        fused: Callable[[torch.Tensor], Tagged] = torch.compile(self.network, dynamic=False)
-        return fused
+    def _plain(self, pixels: torch.Tensor) -> Tagged:
+        with self._autocast(self.dtype):
+            tagged: Tagged = self.network(pixels)
+        return tagged
 
-    def _tag_fused(self, fused: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:
+    def _fixed_size(self) -> Callable[[torch.Tensor], Tagged]:
+        network = torch.compile(self.network, dynamic=False) if self.compiled else self.network
+
+        def work(pixels: torch.Tensor) -> Tagged:
+            with self._autocast(self.dtype):
+                tagged: Tagged = network(pixels)
+            return tagged
+
+        return Recorded(work, self.device) if self.recorded else work
+
+    def _tag_fixed(self, fixed: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:
         count = pixels.shape[0]
-        if count < LEAST_FUSED or count < LEAST_FILLED * self._fused_for:
+        if count < LEAST_FIXED or count < LEAST_FILLED * self._size:
             return self._plain(pixels)
-        size = max(count, self._fused_for)
+        size = max(count, self._size)
         filled = torch.cat([pixels, pixels.new_zeros(size - count, *pixels.shape[1:])]) if size > count else pixels
         try:
-            tagged = fused(filled)
-        except torch._dynamo.exc.TorchDynamoException as error:  # noqa: SLF001  (there is no public name)
+            tagged = fixed(filled)
+        except (torch._dynamo.exc.TorchDynamoException, RecordingError) as error:  # noqa: SLF001  (has no public name)
             reason = " ".join(str(error).split("\n\n")[0].split())  # such as: there is no C compiler
-            _log.warning("the network cannot be compiled here, so it runs as it is: %s", reason)
-            self._fused = None
+            _log.warning("the network cannot be compiled or recorded here, so it runs as it is: %s", reason)
+            self._fixed = None
             return self._plain(pixels)
-        self._fused_for = size
-        return Tagged(tagged.logits[:count], tagged.tokens[:count])
-
-    def _plain(self, pixels: torch.Tensor) -> Tagged:
-        tagged: Tagged = self.network(pixels)
-        return tagged
+        self._size = size
+        # A recording writes its next results into the same memory.
+        return Tagged(tagged.logits[:count].clone(), tagged.tokens[:count].clone())
 
     def _rescued(self, pixels: torch.Tensor, tagged: Tagged, broken: torch.Tensor) -> Tagged:
         """Compute the failed images again, in a format with the range of float32."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from ram_core.modeling.runner import LEAST_FUSED, Runner
+from ram_core.modeling.recorded import Recorded, RecordingError
+from ram_core.modeling.runner import LEAST_FIXED, Runner
 from ram_core.modeling.tiny import build, made_up_weights
 from ram_core.weights import load_into
 from workers.pipeline.model_options import ModelOptions
@@ -52,7 +53,7 @@ def test_batches_are_padded_if_that_pays_and_else_computed_as_they_are(
     sizes: list[int] = []
     monkeypatch.setattr(torch, "compile", watched(sizes))
     plain, fused = Runner(network, CPU, torch.float32), Runner(network, CPU, torch.float32, compiled=True)
-    for count in (LEAST_FUSED - 1, 12, 9, 8, 16, 12, 11):
+    for count in (LEAST_FIXED - 1, 12, 9, 8, 16, 12, 11):
         pixels = pictures(network, count)
         found, expected = fused(pixels), plain(pixels)
         assert found.logits.shape == expected.logits.shape
@@ -88,7 +89,7 @@ def test_where_nothing_can_be_compiled_the_network_runs_as_it_is(
         found.logits, Runner(network, CPU, torch.float32)(pictures(network, 8)).logits, atol=1e-5, rtol=0
     )
     assert len(tries) == 1
-    assert "cannot be compiled here" in caplog.text
+    assert "cannot be compiled or recorded here" in caplog.text
     assert "C compiler" in caplog.text
 
 
@@ -102,24 +103,48 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    runner._fused = full
+    runner._fixed = full
     with pytest.raises(torch.OutOfMemoryError):
         runner(pictures(network, 8))
 
 
 @pytest.mark.parametrize(
-    ("device", "asked", "name", "expected"),
+    ("device", "name", "expected"),
     [
-        ("cuda", True, "ram_plus", True),
-        ("cuda", True, "ram@birds", True),
-        ("cuda", True, "lite", False),
-        ("cuda", True, "tag2text", False),
-        ("cuda", False, "ram_plus", False),
-        ("cpu", True, "ram_plus", False),
+        ("cuda", "ram_plus", {"compiled": True, "recorded": False}),
+        ("cuda", "ram@birds", {"compiled": True, "recorded": False}),
+        ("cuda", "lite", {}),
+        ("cuda", "tag2text", {}),
+        ("cpu", "ram_plus", {}),
     ],
 )
 def test_workers_compile_large_models_on_a_gpu(
-    device: str, asked: bool, name: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str, name: str, expected: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ram_core.registry.resolve_device", torch.device)
-    assert ModelOptions(device, tmp_path, tmp_path, compiled=asked).compiles(name) is expected
+    assert ModelOptions(device, tmp_path, tmp_path, compiled=True).speed_ups(name) == expected
+
+
+def test_where_the_network_cannot_be_recorded_it_runs_as_it_is(
+    network: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_self: Any, _pixels: torch.Tensor) -> Any:
+        raise RecordingError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Recorded, "__call__", broken)
+    found = Runner(network, CPU, torch.float32, recorded=True)(pictures(network, 8))
+    torch.testing.assert_close(
+        found.logits, Runner(network, CPU, torch.float32)(pictures(network, 8)).logits, atol=1e-5, rtol=0
+    )
+    assert "not permitted when stream is capturing" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recording_gives_the_same_results(network: Any) -> None:
+    device = torch.device("cuda")
+    plain = Runner(network, device, torch.float16)
+    recorded = Runner(network, device, torch.float16, recorded=True)
+    first = recorded(pictures(network, 12))
+    again = recorded(pictures(network, 10) + 1)
+    torch.testing.assert_close(first.logits, plain(pictures(network, 12)).logits, atol=1e-2, rtol=0)
+    torch.testing.assert_close(again.logits, plain(pictures(network, 10) + 1).logits, atol=1e-2, rtol=0)

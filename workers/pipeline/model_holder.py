@@ -144,8 +144,7 @@ def load_here(name: str, options: ModelOptions, precision: str) -> Any:
             worker may have all of these.
     """
     try:
-        compiled = {"compiled": True} if options.compiles(name) else {}
-        return load_model(name, precision=precision, **options.arguments, **compiled)
+        return load_model(name, precision=precision, **options.arguments, **options.speed_ups(name))
     except ModelError as error:
         if isinstance(error, DeviceError):
             raise UnfitError(EVERYTHING, str(error)) from error

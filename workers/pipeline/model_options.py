@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ram_core.tag_precision import TagPrecision
 
 
-COMPILED = frozenset({"ram", "ram_plus"})
+LARGE = frozenset({"ram", "ram_plus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class ModelOptions:
     cache_dir: Path
     precision: str = "auto"
     compiled: bool = False
+    recorded: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -34,12 +35,14 @@ class ModelOptions:
 
         return {"device": resolve_device(self.device), "models_dir": self.models_dir, "cache_dir": self.cache_dir}
 
-    def compiles(self, name: str) -> bool:
-        """Return whether a model is compiled here: on a GPU, those that take long enough to be worth it."""
+    def speed_ups(self, name: str) -> dict[str, bool]:
+        """Return what else to tell ``load_model``: on a GPU, large models may be compiled and recorded."""
         from ram_core.registry import resolve_device  # noqa: PLC0415
 
-        is_large = name.partition(SEPARATOR)[0] in COMPILED
-        return self.compiled and is_large and resolve_device(self.device).type == "cuda"
+        is_large = name.partition(SEPARATOR)[0] in LARGE
+        if not is_large or resolve_device(self.device).type != "cuda":
+            return {}
+        return {"compiled": self.compiled, "recorded": self.recorded}
 
     def chosen(self, name: str) -> TagPrecision:
         """Return the number format of a model here.
