@@ -59,19 +59,7 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             compiled=settings.compiled,
             recorded=settings.recorded,
         )
-        further = StageHolder(
-            StageOptions(
-                settings.device,
-                settings.models_path,
-                settings.mask_text,
-                settings.mask_pattern,
-                settings.locate_precision,
-                settings.look_precision,
-                settings.cache_path,
-            ),
-            [stage for stage in settings.stages if stage != RECOGNITION],
-        )
-        models = ModelHolder(engine, options, model, further, recognises=RECOGNITION in settings.stages)
+        models = ModelHolder(engine, options, model, _further(settings), recognises=RECOGNITION in settings.stages)
         if not models.runs:
             raise UsageError(f"the stages {', '.join(settings.stages)} are not installed here: see docs/reading.md")
         run(
@@ -102,6 +90,22 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
             )
         )
         engine.dispose()
+
+
+def _further(settings: Settings) -> StageHolder:
+    """Return the stages beside recognition that this worker does."""
+    return StageHolder(
+        StageOptions(
+            settings.device,
+            settings.models_path,
+            settings.mask_text,
+            settings.mask_pattern,
+            settings.locate_precision,
+            settings.look_precision,
+            settings.cache_path,
+        ),
+        [stage for stage in settings.stages if stage != RECOGNITION],
+    )
 
 
 def _webhook(settings: Settings) -> Webhook | None:
