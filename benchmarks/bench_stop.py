@@ -37,7 +37,7 @@ from ramq.wiring import Services
 from storage import migrate
 from storage.database import make_engine, unit_of_work
 
-BATCH_SIZES = {"lite": (8, 32, 128), "ram_plus": (8, 32)}
+BATCH_SIZES = {"lite": (8, 32), "ram_plus": (8, 32)}
 PICTURES = 1_500
 LIMIT_SECONDS = 300.0
 
@@ -138,9 +138,8 @@ def main() -> None:
                     "images_per_second": statistics.median(rates),
                 }
                 found.append(row)
-                print(row)
+                write(arguments, "stop", report | {"stops": found})
         engine.dispose()
-    write(arguments, "stop", report | {"stops": found})
 
 
 if __name__ == "__main__":
