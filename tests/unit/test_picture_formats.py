@@ -273,4 +273,4 @@ def test_the_formats_of_pillow_are_the_documented_ones() -> None:
     page = (ROOT / "docs" / "formats.md").read_text()
     table = page.partition("## Pictures")[2].partition("\n## ")[0]
     listed = {line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")} - {"format", "---"}
-    assert {name.upper() for name in listed} == {*pictures.FORMATS, "HEIC", "JPEG XL"}
+    assert {name.upper() for name in listed} == {*pictures.FORMATS, "HEIC", "JPEG XL", "PDF"}
