@@ -6,6 +6,7 @@ images are wanted first.
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,11 +34,17 @@ ROWS_AT_ONCE = 10_000
 MOST_NEAREST = 16_384
 """Milvus' own limit for the number of nearest vectors."""
 
-OLDEST = (2, 5)
-"""The first version with inverted indexes of arrays."""
+OLDEST = (2, 3, 5)
+"""The oldest server that ramq was tested with. Servers before 2.3 have no fields that are lists."""
+
+INDEXED_SINCE = (2, 5)
+"""The first version with inverted indexes of every filtered field. Older servers test filters row by row."""
 
 _ROWS_PER_UPSERT = 2_000  # about 8 MB with vectors of 1,024 numbers; a message may have 64 MB
 _CONNECT_SECONDS = 10.0
+_REQUEST_SECONDS = 60.0  # without a limit, the client repeats a request 75 times while the server is away
+_NO_DATABASE = 800  # Milvus' own code
+_LONGEST_DETAIL = 300  # characters
 _KEY_DIGITS = 16_384
 _MOST_TAGS = 4_096  # Milvus' own limit for an array
 _FILTERED = ("archive", "job", "modified", "size", "key", "assigned")
@@ -82,6 +89,8 @@ class Milvus:
             raise UsageError(
                 "an index in Milvus needs a package that is not installed: pip install 'ramq[milvus]'"
             ) from error
+        # It logs each error with a traceback before it raises it.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         return MilvusClient(**self._options)
 
     @contextmanager
@@ -98,24 +107,64 @@ class Milvus:
         except UsageError:
             raise
         except Exception as error:  # pymilvus' own classes may not be importable
-            raise ServiceUnavailableError(f"Milvus cannot be reached at {self._options['uri']}: {error}") from error
+            raise self._unavailable(error) from error
+        from grpc import RpcError  # noqa: PLC0415
         from pymilvus.exceptions import MilvusException  # noqa: PLC0415
 
         try:
             yield client
-        except MilvusException as error:
-            raise ServiceUnavailableError(f"Milvus rejected the request: {error.message}") from error
+        except (MilvusException, RpcError) as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> ServiceUnavailableError:
+        """Return the error for people: what Milvus refused, or that it did not answer."""
+        place = f"Milvus at {self._options['uri']}"
+        status = _status_of(error)
+        detail = _detail_of(error)
+        if status == "UNAUTHENTICATED" and "token" not in self._options:
+            said = (
+                f"{place} wants a user and a password: set RAMQ_INDEX_URL to milvus+http://user:password@host:19530/…"
+            )
+        elif status == "UNAUTHENTICATED":
+            said = f"{place} rejects the user or the password in RAMQ_INDEX_URL"
+        elif getattr(error, "code", None) == _NO_DATABASE:
+            said = f"{place} has no database {self._options.get('db_name')}: create it, or correct RAMQ_INDEX_URL"
+        elif status == "PERMISSION_DENIED":
+            said = f"{place} does not allow this to the user in RAMQ_INDEX_URL: {detail}"
+        elif status == "DEADLINE_EXCEEDED":
+            said = f"{place} did not answer within {_REQUEST_SECONDS:.0f} seconds"
+        elif status or "_opened" not in self.__dict__:
+            said = f"Milvus cannot be reached at {self._options['uri']}: {detail}"
+        else:
+            said = f"Milvus rejected the request: {detail}"
+        return ServiceUnavailableError(said)
 
     def check(self) -> None:
-        """Raise ``ServiceUnavailableError`` if Milvus cannot be reached, or is too old for ramq's collections."""
+        """Raise ``ServiceUnavailableError`` if Milvus cannot be used.
+
+        It cannot be reached, rejects the user, lacks the database, or is too old for ramq's collections.
+        """
+        self._version()
+        self.collections()  # servers tell their version to everybody
+
+    def _version(self) -> tuple[int, int, int] | None:
+        """Return the server's version; None if it is a build without a number.
+
+        Raises:
+            ServiceUnavailableError: the version is older than ``OLDEST``.
+        """
         with self.opened() as client:
-            said = str(client.get_server_version())
-        found = re.search(r"(\d+)\.(\d+)", said)
-        if not self._is_file and found and (int(found[1]), int(found[2])) < OLDEST:
-            oldest = ".".join(map(str, OLDEST))
+            said = str(client.get_server_version(timeout=_REQUEST_SECONDS))
+        found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", said)
+        if self._is_file or found is None:
+            return None
+        version = (int(found[1]), int(found[2]), int(found[3] or 0))
+        if version < OLDEST:
             raise ServiceUnavailableError(
-                f"Milvus at {self._options['uri']} is version {said}: ramq needs {oldest} or newer, upgrade it"
+                f"Milvus at {self._options['uri']} is version {said}, which ramq does not work with: upgrade it to "
+                f"{_dotted(INDEXED_SINCE)} or newer, or to {_dotted(OLDEST)} at least, where filters are slower"
             )
+        return version
 
     def close(self) -> None:
         """Close the connection or the file, if it is open."""
@@ -128,15 +177,18 @@ class Milvus:
     def collections(self) -> list[str]:
         """Return the names of all collections."""
         with self.opened() as client:
-            return list(client.list_collections())
+            return list(client.list_collections(timeout=_REQUEST_SECONDS))
 
     def has(self, collection: str) -> bool:
         """Return whether the collection exists."""
         with self.opened() as client:
-            return bool(client.has_collection(collection))
+            return bool(client.has_collection(collection, timeout=_REQUEST_SECONDS))
 
     def create(self, collection: str, vector_size: int) -> None:
         """Create an empty collection for vectors of ``vector_size`` numbers, and load it for search."""
+        version = self._version()
+        # milvus-lite and older servers have no inverted indexes of arrays. They find the same rows without.
+        has_filter_indexes = not self._is_file and (version is None or version >= INDEXED_SINCE)
         with self.opened() as client:
             from pymilvus import DataType  # noqa: PLC0415
 
@@ -150,27 +202,33 @@ class Milvus:
             schema.add_field("scores", DataType.JSON)
             indexes = client.prepare_index_params()
             indexes.add_index("vector", index_type="FLAT" if self._is_file else "AUTOINDEX", metric_type="IP")
-            for name in () if self._is_file else _FILTERED:  # milvus-lite has no inverted indexes of arrays
+            for name in _FILTERED if has_filter_indexes else ():
                 indexes.add_index(name, index_type="INVERTED")
             # A search must see everything written before the watermark that it read, by any writer.
-            client.create_collection(collection, schema=schema, index_params=indexes, consistency_level="Strong")
+            client.create_collection(
+                collection,
+                schema=schema,
+                index_params=indexes,
+                consistency_level="Strong",
+                timeout=_REQUEST_SECONDS,
+            )
 
     def drop(self, collection: str) -> None:
         """Drop a collection with all its rows."""
         with self.opened() as client:
-            client.drop_collection(collection)
+            client.drop_collection(collection, timeout=_REQUEST_SECONDS)
 
     def load(self, collection: str) -> None:
         """Load a collection for search. A restarted server may need this."""
         with self.opened() as client:
-            client.load_collection(collection)
+            client.load_collection(collection, timeout=_REQUEST_SECONDS)
 
     def compact(self, collection: str) -> None:
         """Ask Milvus to remove deleted rows from its files. It does so later."""
         if self._is_file:
             return  # milvus-lite does it by itself and has no call for it
         with self.opened() as client:
-            client.compact(collection)
+            client.compact(collection, timeout=_REQUEST_SECONDS)
 
     # Rows -------------------------------------------------------------------------------------------------------------
 
@@ -181,18 +239,27 @@ class Milvus:
         for start in range(0, len(raw.ids), _ROWS_PER_UPSERT):
             rows = range(start, min(start + _ROWS_PER_UPSERT, len(raw.ids)))
             with self.opened() as client:
-                client.upsert(collection, [_entity(raw, row, vectors[row], assigned_units) for row in rows])
+                client.upsert(
+                    collection,
+                    [_entity(raw, row, vectors[row], assigned_units) for row in rows],
+                    timeout=_REQUEST_SECONDS,
+                )
 
     def delete(self, collection: str, image_ids: Sequence[int]) -> None:
         """Delete images. Missing ones are not an error."""
         for start in range(0, len(image_ids), ROWS_AT_ONCE):
             with self.opened() as client:
-                client.delete(collection, ids=[-image_id for image_id in image_ids[start : start + ROWS_AT_ONCE]])
+                client.delete(
+                    collection,
+                    ids=[-image_id for image_id in image_ids[start : start + ROWS_AT_ONCE]],
+                    timeout=_REQUEST_SECONDS,
+                )
 
     def count(self, collection: str, filter_: str) -> int:
         """Return the number of rows that match a filter."""
         with self.opened() as client:
-            return int(client.query(collection, filter=filter_, output_fields=["count(*)"])[0]["count(*)"])
+            found = client.query(collection, filter=filter_, output_fields=["count(*)"], timeout=_REQUEST_SECONDS)
+            return int(found[0]["count(*)"])
 
     def rows(
         self, collection: str, filter_: str, fields: Sequence[str], limit: int | None = None
@@ -206,7 +273,12 @@ class Milvus:
             with self.opened() as client:
                 # milvus-lite only keeps the order if it expects a further request.
                 found = client.query(
-                    collection, filter=following, output_fields=["pk", *fields], limit=asked, iterator="True"
+                    collection,
+                    filter=following,
+                    output_fields=["pk", *fields],
+                    limit=asked,
+                    timeout=_REQUEST_SECONDS,
+                    iterator="True",
                 )
             yield from found
             if len(found) < asked:
@@ -219,9 +291,34 @@ class Milvus:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return up to ``k`` (image ids, inner products with ``query`` (D,)) of the rows that match, best first."""
         with self.opened() as client:
-            hits = client.search(collection, data=[query], filter=filter_, limit=min(k, MOST_NEAREST))[0]
-        ids = np.array([-hit["pk"] for hit in hits], dtype=np.int64)
+            hits = client.search(
+                collection, data=[query], filter=filter_, limit=min(k, MOST_NEAREST), timeout=_REQUEST_SECONDS
+            )[0]
+        ids = np.array([-hit.id for hit in hits], dtype=np.int64)
         return ids, np.array([hit["distance"] for hit in hits], dtype=np.float32)
+
+
+def _status_of(error: BaseException) -> str:
+    """Return the name of the gRPC status with which a request failed; empty if Milvus itself answered."""
+    for each in (error, error.__cause__):
+        code = getattr(each, "code", None)
+        name = getattr(code() if callable(code) else code, "name", None)
+        if isinstance(name, str):
+            return name
+    return ""
+
+
+def _detail_of(error: BaseException) -> str:
+    """Return the reason as one line: gRPC's if there is one, which says more than the client's."""
+    for each in (error, error.__cause__):
+        details = getattr(each, "details", None)
+        if callable(details) and details():
+            return " ".join(str(details()).split())[:_LONGEST_DETAIL]
+    return " ".join(str(getattr(error, "message", error)).split())[:_LONGEST_DETAIL]
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _entity(
