@@ -76,7 +76,7 @@ class Ours:
         """Store the images and publish the index; return seconds and bytes."""
         upgrade(self.engine)
         provenance = prepare(self.engine, "s3://made-up-1/", images.vectors.shape[1])
-        with read_only(self.engine) as session:
+        with unit_of_work(self.engine) as session:
             session.add_all(Archive(uri=f"s3://made-up-{number}/") for number in range(2, len(SHARES) + 2))
         builder = IndexBuilder(self.engine, self.place, self._cache)
         took, processor, waiting = 0.0, 0.0, 0

@@ -381,6 +381,7 @@ class Worker:
         self.fitness.prove(INDEX)
 
     def _publish_new(self) -> None:
+        self._builder.check()
         with unit_of_work(self._engine) as session:
             ids = list(indexed(session))
         is_sweep = time.monotonic() - self._swept_at > SWEEP_SECONDS

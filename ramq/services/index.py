@@ -6,8 +6,11 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+
 from storage.background import repeated
 from storage.database import unit_of_work
+from storage.errors import RamqError
 from storage.results.index_rows import indexed
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from storage.index.index import VectorIndex
     from storage.index.status import Lag
     from storage.results.generation_views import IndexView
+
+log = structlog.get_logger()
 
 FOLLOW_SECONDS = 1.0
 
@@ -62,7 +67,15 @@ class IndexClient:
             return True
 
         with repeated("index", FOLLOW_SECONDS, follow):
+            if self._settings.is_index_in_milvus:
+                self._log_if_unusable()
             yield
+
+    def _log_if_unusable(self) -> None:
+        try:
+            self.check()
+        except RamqError as error:  # pages that need no index work, and it may come back
+            log.warning("index_unusable", error=str(error))
 
     def status(self) -> list[IndexView]:
         """Return the state of every generation's index."""

@@ -110,6 +110,9 @@ class IndexBuilder:
         self._seen_usable: dict[int, int] = {}
         self.flat_rows = flat_rows
 
+    def check(self) -> None:
+        """Raise ``ServiceUnavailableError`` if the server that keeps the index cannot be used. Files have none."""
+
     def publish_new(self, generation_id: int, *, force: bool = False) -> Published | None:
         """Publish what was committed since the last manifest: if it is enough, or old enough, or with ``force``.
 
@@ -155,11 +158,7 @@ class IndexBuilder:
             return self._publish(build, base.watermark, self._merged(build, base, runs), base)
 
     def rebuild(self, generation_id: int) -> Published | None:
-        """Rebuild the whole index from the database alone. Wait for the lock.
-
-        Returns:
-            None if a later builder published first.
-        """
+        """Rebuild the whole index from the database alone. Wait for the lock. None: a later builder published first."""
         with self._locked(generation_id, wait=True) as build:
             assert build is not None
             return self._rebuild(build)

@@ -54,6 +54,13 @@ class MilvusServer:
         """Start it, and wait until it answers."""
         ended = time.monotonic() + START_SECONDS
         log = self.folder / "server.log"
+        etcd = self.folder / "etcd.yaml"  # at its own ports, only one server could run on a machine
+        client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+        etcd.write_text(
+            f"data-dir: {self.folder / 'etcd'}\n"
+            f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
+            f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+        )
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
@@ -64,6 +71,7 @@ class MilvusServer:
                 ],
                 stdout=output,
                 stderr=output,
+                env={**os.environ, "ETCD_CONFIG_PATH": str(etcd)},
                 start_new_session=True,  # the program starts another, and leaves it when it is killed alone
             )
         while True:
@@ -102,6 +110,11 @@ class MilvusServer:
             client.drop_database(name)
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def milvus_server(folder: Path) -> Iterator[MilvusServer]:
     """Run a server in a folder. Skips the test where the program is not installed."""
@@ -110,9 +123,7 @@ def milvus_server(folder: Path) -> Iterator[MilvusServer]:
         pytest.skip(
             "no milvus-server on the path: install milvus==2.3.5 elsewhere and set MILVUS_SERVER to its program"
         )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = MilvusServer(program, folder, port)
+    server = MilvusServer(program, folder, _free_port())
     try:
         server.start()
         yield server

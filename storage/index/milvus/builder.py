@@ -59,6 +59,13 @@ class MilvusBuilder(IndexBuilder):
     ) -> None:
         super().__init__(engine, place, cache_dir, min_rows=min_rows, max_age_seconds=max_age_seconds)
         self.milvus = milvus
+        self._is_checked = False
+
+    def check(self) -> None:
+        """Raise ``ServiceUnavailableError`` if Milvus cannot be used. It is asked until it can, and then no more."""
+        if not self._is_checked:
+            self.milvus.check()
+            self._is_checked = True
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Publish erasures and, with ``purge``, have Milvus remove them from its files. Milvus merges by itself."""

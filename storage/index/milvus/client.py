@@ -40,6 +40,10 @@ OLDEST = (2, 3, 5)
 INDEXED_SINCE = (2, 5)
 """The first version with inverted indexes of every filtered field. Older servers test filters row by row."""
 
+_LEAST_EFFORT, _MOST_EFFORT = 512, 32_768
+"""Candidates of a search in a server's graph (``ef``), at least and at most. Left alone, a server keeps only as many as
+are asked for, and misses neighbours."""
+
 _ROWS_PER_UPSERT = 2_000  # about 8 MB with vectors of 1,024 numbers; a message may have 64 MB
 _CONNECT_SECONDS = 10.0
 _REQUEST_SECONDS = 60.0  # without a limit, the client repeats a request 75 times while the server is away
@@ -290,10 +294,17 @@ class Milvus:
         self, collection: str, filter_: str, query: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return up to ``k`` (image ids, inner products with ``query`` (D,)) of the rows that match, best first."""
+        limit = min(k, MOST_NEAREST)
+        effort = {"params": {"ef": min(max(_LEAST_EFFORT, 2 * limit), _MOST_EFFORT)}}
         with self.opened() as client:
-            hits = client.search(
-                collection, data=[query], filter=filter_, limit=min(k, MOST_NEAREST), timeout=_REQUEST_SECONDS
-            )[0]
+            (hits,) = client.search(
+                collection,
+                data=[query],
+                filter=filter_,
+                limit=limit,
+                search_params={} if self._is_file else effort,
+                timeout=_REQUEST_SECONDS,
+            )
         ids = np.array([-hit.id for hit in hits], dtype=np.int64)
         return ids, np.array([hit["distance"] for hit in hits], dtype=np.float32)
 

@@ -338,20 +338,6 @@ def test_a_missing_package_is_told_with_how_to_install_it(monkeypatch: pytest.Mo
         Milvus("milvus+http://127.0.0.1:1").collections()
 
 
-class _OldServer:
-    """Stands for a server of this version, which says so and refuses ramq's collections."""
-
-    def get_server_version(self) -> str:
-        return "v2.3.5-dev"
-
-
-def test_a_server_that_is_too_old_says_so_before_anything_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    milvus = Milvus("milvus+http://127.0.0.1:19530/ramq")
-    monkeypatch.setitem(milvus.__dict__, "_opened", _OldServer())
-    with pytest.raises(ServiceUnavailableError, match=r"is version v2\.3\.5-dev: ramq needs 2\.5 or newer"):
-        milvus.check()
-
-
 def test_everybody_says_that_milvus_does_not_answer(settings: Settings, tmp_path: Path) -> None:
     """Also where nothing was published yet, so that nothing would have been asked of it."""
     ours = settings.model_copy(update={"index_url": "milvus+http://ramq:their-password@127.0.0.1:9/ramq"})

@@ -1,0 +1,193 @@
+"""The same images in segments, in Milvus Lite and in a Milvus server, as ramq uses them: recall, times, bytes.
+
+    milvus-server --data DIR --proxy-port 19530
+    python -m benchmarks.bench_milvus --folder WORK --server milvus+http://127.0.0.1:19530 --server-folder DIR
+
+Made-up images are stored in PostgreSQL once. Each index is then built from the database by ramq's own builder,
+verified, and asked through ramq's own reader: a query with its filter becomes ids. So the figures contain what ramq
+adds, such as Milvus' strong consistency. Without ``--server``, only the first two are measured.
+
+``build_seconds`` is the first publication. ``ready_seconds`` is how much longer it took until Milvus had written and
+indexed all rows; until then it scans the newest ones. ``bytes_per_vector`` is of all files that grew, with tags, keys
+and dates. One client asks each index, after it is built and before the next is.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from benchmarks.bench_filtered import figures
+from benchmarks.filtered_data import FILTERS, LIMIT, Filter, Images, directory_bytes
+from benchmarks.filtered_systems import ours, query_of
+from benchmarks.report import begin, options, save, write
+from storage.index.builder import IndexBuilder
+from storage.index.file_storage import FolderStorage
+from storage.index.milvus.builder import MilvusBuilder
+from storage.index.milvus.client import Milvus
+from storage.index.milvus.reader import MilvusIndex
+from storage.index.selection import Selection
+from storage.remembered import read_only
+from storage.results import generations
+from storage.search.query import resolve
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from benchmarks.filtered_systems import Ours
+    from storage.index.index import VectorIndex
+
+WIDTH = 512
+WARM_UP = 3
+FEW = 5
+"""Queries with a filter in Milvus Lite, which evaluates filters in Python: one takes seconds."""
+ASKED = ("none", "tag 0.10%", "tag 1.00%", "tag 10.00%", "tag 50.00%", "prefix 10.00%")
+READY_SECONDS = 600
+
+
+class InMilvus:
+    """An index in Milvus of the images that another system has in its database.
+
+    Args:
+        url: as ``RAMQ_INDEX_URL``.
+        system: with the images.
+        folder: for the files beside it.
+        files: the folder in which Milvus keeps its files.
+    """
+
+    def __init__(self, url: str, system: Ours, folder: Path, files: Path) -> None:
+        self.milvus = Milvus(url)
+        self.engine = system.engine
+        self.files = files
+        place = FolderStorage(folder / "place")
+        self.builder = MilvusBuilder(self.milvus, system.engine, place, folder / "cache")
+        self.index = MilvusIndex(self.milvus, place, folder / "cache")
+
+    def build(self, generation_id: int, rows: int, *, is_server: bool) -> dict[str, Any]:
+        """Fill a collection from the database; return seconds and bytes."""
+        before = directory_bytes(self.files) if self.files.exists() else 0
+        began = time.perf_counter()
+        self.builder.rebuild(generation_id)
+        took = time.perf_counter() - began
+        (name,) = self.milvus.collections()
+        with self.milvus.opened() as client:
+            client.flush(name)
+            if is_server:
+                _wait_for_index(client, name)
+            version = client.get_server_version()
+        ready = time.perf_counter() - began - took
+        return {
+            "version": version,
+            "build_seconds": round(took, 1),
+            "ready_seconds": round(ready, 1),
+            "bytes_per_vector": round((directory_bytes(self.files) - before) / rows),
+            "problems": self.builder.verify(generation_id),
+        }
+
+
+def _wait_for_index(client: Any, name: str) -> None:
+    ended = time.monotonic() + READY_SECONDS
+    while True:
+        state = client.describe_index(name, "vector")
+        if state["state"] == "Finished" and int(state.get("pending_index_rows", 0)) == 0:
+            client.refresh_load(name)
+            return
+        if time.monotonic() > ended:
+            raise SystemExit(f"the vectors were not indexed within {READY_SECONDS} seconds: {state}")
+        time.sleep(0.5)
+
+
+def ask(system: Ours, index: VectorIndex, asked: Filter, query: NDArray[np.float32]) -> list[int]:
+    """Resolve the filter and ask an index for the nearest images, as ``Search`` does; read no content of hits."""
+    with read_only(system.engine) as session:
+        match = resolve(session, query_of(asked), system.search.vocabulary)
+        assert match is not None
+        found = Selection.of(index.view(session, match.generation.id), match.condition)
+        ids: list[int] = found.nearest(query, LIMIT)[0].tolist()
+        return ids
+
+
+def asked_all(
+    chosen: argparse.Namespace, system: Ours, index: VectorIndex, images: Images, *, is_slow: bool = False
+) -> dict[str, dict[str, float]]:
+    """Return recall and milliseconds of an index, by filter."""
+    found = {}
+    for asked in (each for each in FILTERS if each.name in ASKED):
+        queries = images.maker.queries(chosen.queries)
+        if is_slow and asked.kind != "none":
+            queries = queries[:FEW]
+        truth = images.truth(asked, queries)
+        for query in queries[: 1 if is_slow else WARM_UP]:
+            ask(system, index, asked, query)
+        taken, recalls = [], []
+        for number, query in enumerate(queries):
+            began = time.perf_counter()
+            ids = ask(system, index, asked, query)
+            taken.append(time.perf_counter() - began)
+            recalls.append(truth.recall(number, ids))
+        found[asked.name] = {"queries": len(queries), **figures(taken, recalls)}
+        print("   ", asked.name, found[asked.name], flush=True)
+    return found
+
+
+def measure(chosen: argparse.Namespace, report: dict[str, Any]) -> dict[str, Any]:
+    """Build all, ask all; return the report with the figures."""
+    images = Images(chosen.rows, WIDTH)
+    found: dict[str, Any] = {"rows": chosen.rows, "width": WIDTH, "queries": chosen.queries, "built": {}, "filters": {}}
+    with ours(chosen.folder / "ramq") as (system, _):
+        system.build(images)
+        with read_only(system.engine) as session:
+            generation = generations.default(session)
+            assert generation is not None
+        began = time.perf_counter()
+        # Once more, from the database as a whole, as the others are built.
+        IndexBuilder(system.engine, system.place, chosen.folder / "builder").rebuild(generation.id)
+        took = time.perf_counter() - began
+        with read_only(system.engine) as session:
+            size = system.index.status(session, generation.id).bytes
+        found["built"]["segments"] = {
+            "build_seconds": round(took, 1),
+            "bytes_per_vector": round(size / chosen.rows),
+        }
+        print("segments", found["built"]["segments"], flush=True)
+        found["filters"]["segments"] = asked_all(chosen, system, system.index, images)
+        for name, url, files in _milvuses(chosen):
+            # The database names one published index. So each is asked before the next is built.
+            there = InMilvus(url, system, chosen.folder / name, files)
+            found["built"][name] = there.build(generation.id, chosen.rows, is_server=name == "server")
+            print(name, found["built"][name], flush=True)
+            found["filters"][name] = asked_all(chosen, system, there.index, images, is_slow=name == "lite")
+            save(chosen, "milvus", report | found)  # the slowest is the last
+    return report | found
+
+
+def _milvuses(chosen: argparse.Namespace) -> list[tuple[str, str, Path]]:
+    lite = (chosen.folder / "milvus.db").resolve()
+    there = [("server", chosen.server, chosen.server_folder)] if chosen.server else []
+    return [*there, ("lite", lite.as_uri().replace("file:", "milvus+file:"), lite)]
+
+
+def main() -> None:
+    """Measure and write the report."""
+    parser = options(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="an empty folder for everything but the server")
+    parser.add_argument("--rows", type=int, default=100_000, help="images")
+    parser.add_argument("--queries", type=int, default=40, help="for each filter")
+    parser.add_argument("--server", help="as RAMQ_INDEX_URL: an empty server")
+    parser.add_argument("--server-folder", type=Path, help="where the server keeps its files")
+    chosen = parser.parse_args()
+    if bool(chosen.server) != bool(chosen.server_folder):
+        parser.error("--server and --server-folder belong together")
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    report = begin(memory_gb=round(psutil.virtual_memory().total / 2**30))
+    write(chosen, "milvus", measure(chosen, report))
+
+
+if __name__ == "__main__":
+    main()
