@@ -47,7 +47,7 @@ are asked for, and misses neighbours."""
 _ROWS_PER_UPSERT = 2_000  # about 8 MB with vectors of 1,024 numbers; a message may have 64 MB
 _CONNECT_SECONDS = 10.0
 _REQUEST_SECONDS = 60.0  # without a limit, the client repeats a request 75 times while the server is away
-_NO_DATABASE = 800  # Milvus' own code
+_NO_CONNECTION, _NO_DATABASE = 2, 800  # codes of the client and of Milvus
 _LONGEST_DETAIL = 300  # characters
 _KEY_DIGITS = 16_384
 _MOST_TAGS = 4_096  # Milvus' own limit for an array
@@ -137,7 +137,7 @@ class Milvus:
             said = f"{place} does not allow this to the user in RAMQ_INDEX_URL: {detail}"
         elif status == "DEADLINE_EXCEEDED":
             said = f"{place} did not answer within {_REQUEST_SECONDS:.0f} seconds"
-        elif status or "_opened" not in self.__dict__:
+        elif status or getattr(error, "code", None) == _NO_CONNECTION or "_opened" not in self.__dict__:
             said = f"Milvus cannot be reached at {self._options['uri']}: {detail}"
         else:
             said = f"Milvus rejected the request: {detail}"
