@@ -74,12 +74,8 @@ def fill(folder: Path, bodies: list[bytes], count: int, first: int = 0) -> None:
 def ways(chosen: argparse.Namespace) -> list[tuple[int, dict[str, str]]]:
     """Return batch sizes and settings of workers, most valuable first."""
     recorded, compiled = {"RAMQ_RECORDED": "true"}, {"RAMQ_COMPILED": "true"}
-    return [
-        (chosen.batch, {}),
-        (chosen.batch, recorded),
-        (4 * chosen.batch, recorded),
-        (4 * chosen.batch, recorded | compiled),
-    ]
+    same = [(chosen.batch, {}), (chosen.batch, recorded)]
+    return same if chosen.tiny else [*same, (4 * chosen.batch, recorded), (4 * chosen.batch, recorded | compiled)]
 
 
 def make_model(models: Path, chosen: argparse.Namespace, pixels: NDArray[np.uint8], dtype: torch.dtype) -> Any:

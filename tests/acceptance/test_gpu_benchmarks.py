@@ -51,6 +51,9 @@ def test_a_step_writes_its_file(step: str, tmp_path: Path, monkeypatch: pytest.M
     [found] = out.glob(FILES[step])
     report = json.loads(found.read_text())
     if step == "pipeline":
-        assert (report["pipeline"]["images"], report["pipeline"]["failed"]) == (24, 0)
+        assert [(one["batch"], one["images"], one["settings"]) for one in report["pipelines"]] == [
+            (4, 24, {}),
+            (4, 24, {"RAMQ_RECORDED": "true"}),
+        ]
     else:
         assert report.get("cases") or report["products"]
