@@ -128,7 +128,7 @@ def test_an_image_beyond_the_range_is_computed_again_when_its_batch_is_read(tmp_
     pixels = np.random.default_rng(1).integers(0, 255, (2, side, side, 3), dtype=np.uint8)
     expected = model.predict(pixels)
     runner, broken = model.runner, [True]
-    network = runner._forward
+    network = runner._plain
 
     def once_broken(batch: torch.Tensor) -> Any:
         tagged = network(batch)
@@ -136,7 +136,7 @@ def test_an_image_beyond_the_range_is_computed_again_when_its_batch_is_read(tmp_
             tagged.logits[1] = torch.inf
         return tagged
 
-    runner._forward, runner.uploads = once_broken, _uploads()
+    runner._plain, runner.uploads = once_broken, _uploads()
     runner._rescued = lambda batch, _tagged, _finite: network(batch)
     found = model.submit(pixels).result()
     assert [each.scores.tolist() for each in found] == [each.scores.tolist() for each in expected]
