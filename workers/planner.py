@@ -25,6 +25,7 @@ from storage.ledger.waiting import Able
 from storage.objects.base import TOO_LONG_VERSION, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
+from storage.objects.pages import PageStore
 from storage.objects.source import open_store, parse_source
 from storage.objects.written_keys import as_written
 from storage.results import contents, images
@@ -356,7 +357,7 @@ class Planner:
             settled = images.settled(session, listing.archive_id, generation_id, unknown)
         if not settled:
             return page
-        store = open_store(parse_source(listing.archive_uri), self._s3)
+        store = PageStore(open_store(parse_source(listing.archive_uri), self._s3))  # a list may name pages of files
         with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
             seen = dict(zip(settled, pool.map(store.stat, settled, settled.values()), strict=True))
         return [seen.get(info.key, info) for info in page]

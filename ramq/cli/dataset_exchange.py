@@ -57,7 +57,7 @@ def export(
             )
 
         done = ramq.datasets.export(
-            name, format_, out_path, split=split, may_replace=force, fetch=ramq.images.content, failed=failed
+            name, format_, out_path, split=split, may_replace=force, fetch=ramq.images.picture, failed=failed
         )
     if as_json:
         print_json({"path": str(out_path), "pictures": done.pictures, "left_out": done.left_out})

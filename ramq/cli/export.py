@@ -199,7 +199,7 @@ def _write_folder(ramq: Services, hits: Iterator[Hit], format_: str, folder: Pat
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_folder(hits, format_, folder, ramq.regions.views, ramq.images.content, failed)
+        written = write_folder(hits, format_, folder, ramq.regions.views, ramq.images.picture, failed)
     except OSError as error:
         raise UsageError(f"the folder {folder} cannot be written ({error.strerror}); name another one") from error
     err().print(f"{plural(written, 'image')} written to {visible(str(folder))}.", markup=False, style="dim")

@@ -70,6 +70,8 @@ def row(picture: Picture, names: Names) -> dict[str, Any]:
         "dropped_ids": [label.tag_id for label in picture.dropped],
         "reasons": [label.reason for label in picture.dropped],
         "dropped_origins": [list(label.origins) for label in picture.dropped],
+        "page": picture.page,
+        "file_key": picture.file_key or picture.key,
     }
 
 
@@ -115,6 +117,8 @@ def _write_coco(found: Iterable[Picture], file: IO[bytes], content: Content) -> 
                 "height": picture.height,
                 "uri": picture.uri,
                 "split": picture.split,
+                "page": picture.page,
+                "file_key": picture.file_key or picture.key,
                 "dropped": [
                     {"category_id": label.tag_id, "reason": label.reason, "origins": list(label.origins)}
                     for label in picture.dropped
@@ -148,7 +152,7 @@ def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], content: Content
     columns = ("uri", "key", "split", "group", *captions, "caption_origins", "tags", "tag_ids", "origins", "dropped")
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow((*columns, "dropped_ids", "reasons", "dropped_origins"))
+    writer.writerow((*columns, "dropped_ids", "reasons", "dropped_origins", "page", "file_key"))
     count = 0
     for found in rows:
         count += 1
@@ -160,7 +164,8 @@ def _write_csv(rows: Iterator[dict[str, Any]], file: IO[bytes], content: Content
             _ids(found["dropped_ids"]),
             "|".join(found["reasons"]),
         ]
-        writer.writerow([formula_safe(cell) for cell in (*cells, _origins(found["dropped_origins"]))])
+        cells += [_origins(found["dropped_origins"]), found["page"], found["file_key"]]
+        writer.writerow([formula_safe(cell) for cell in cells])
     text.detach()
     return count
 
@@ -208,6 +213,8 @@ def _schema(pa: Any) -> list[tuple[str, Any]]:
         ("dropped_ids", ids),
         ("reasons", texts),
         ("dropped_origins", pa.list_(texts)),
+        ("page", pa.int32()),
+        ("file_key", pa.string()),
     ]
 
 
@@ -276,7 +283,7 @@ def _write_hf(pictured: Pictured, folder: Path, content: Content) -> int:
     try:
         for picture, body in pictured:
             count += 1
-            image = {"bytes": bytes(body.body), "path": picture.key}
+            image = {"bytes": bytes(body.body), "path": body.path(picture.key)}
             waiting[picture.split].append({"image": image, **row(picture, content.names)})
             held += len(body.body)
             if held >= _HELD_BYTES or len(waiting[picture.split]) == _HELD_ROWS:

@@ -33,6 +33,7 @@ class Picture:
         group_id: pictures with the same one are the same, or nearly.
         captions, origins: its captions, and where each is from.
         labels: its tags, dropped ones too, by id.
+        page, file_key: which page of which file it is; None: the file has one.
     """
 
     image_id: int
@@ -46,6 +47,8 @@ class Picture:
     captions: Sequence[str]
     origins: Sequence[str]
     labels: Sequence[Label]
+    page: int | None = None
+    file_key: str = ""
 
     @property
     def kept(self) -> list[Label]:
@@ -112,5 +115,7 @@ def pictures(engine: Engine, content: Content, *, is_validation: bool | None = N
                 item.captions,
                 item.origins,
                 found.get(item.image_id, ()),
+                where.page,
+                where.file_key,
             )
         after = ids[-1]

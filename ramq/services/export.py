@@ -54,6 +54,7 @@ FORMATS = (*TABLES, "coco", LABELS, TASKS, *FOLDERS, *TEXT_FILES)
 _COLUMNS = (
     "image_id", "archive", "key", "caption", "tag_ids", "tags", "scores", "sources", "generation_id", "model", "width",
     "height", "caption_contradicts", "given_keywords", "page", "pages",
+    "file_key",
 )  # fmt: skip
 _OF_FILE = (
     "taken_at", "taken_offset", "camera", "lens", "focal_mm", "exposure_seconds", "f_number", "iso", "latitude",
@@ -242,6 +243,7 @@ def _row(hit: Hit, model: str | None) -> dict[str, Any]:
         "given_keywords": list(hit.keywords),
         "page": hit.page,
         "pages": hit.pages,
+        "file_key": hit.file_key or hit.key,
     }
 
 
@@ -313,6 +315,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
             ("given_keywords", pa.list_(pa.string())),
             ("page", pa.int32()),
             ("pages", pa.int32()),
+            ("file_key", pa.string()),
             *((name, types.get(name, pa.string())) for name in more),
         ]
     )
@@ -375,6 +378,8 @@ def _images(
             "caption": hit.caption,
             "caption_contradicts": list(hit.caption_contradicts),
             "given_keywords": list(hit.keywords),
+            "page": hit.page,
+            "file_key": hit.file_key or hit.key,
         }
 
 

@@ -37,7 +37,7 @@ def write_fiftyone(pictured: Iterable[tuple[Hit, RegionsView | None, Content]], 
     """Write ``data/``, ``samples.json`` and, last, ``metadata.json``. Memory use does not grow.
 
     A sample has ``regions`` (detections, with the part of the mask within the box), ``recognised`` (classifications),
-    ``caption``, ``image_id``, ``archive`` and ``key``.
+    ``caption``, ``image_id``, ``archive``, ``key``, ``page`` and ``file_key``.
 
     Args:
         pictured: hits, each with its regions and its picture.
@@ -87,6 +87,8 @@ def _sample(hit: Hit, view: RegionsView | None, content: Content, path: str) -> 
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
         "given_keywords": list(hit.keywords),
+        "page": hit.page,
+        "file_key": hit.file_key or hit.key,
         "recognised": {
             "_cls": "Classifications",
             "classifications": [
@@ -180,7 +182,8 @@ def _metadata() -> dict[str, Any]:
             _field("created_at", "DateTimeField", read_only=True),
             _field("last_modified_at", "DateTimeField", read_only=True),
             _field("image_id", "IntField"),
-            *(_field(name, "StringField") for name in ("archive", "key", "caption")),
+            *(_field(name, "StringField") for name in ("archive", "key", "file_key", "caption")),
+            _field("page", "IntField"),
             _field("caption_contradicts", "ListField", subfield="StringField"),
             _field("given_keywords", "ListField", subfield="StringField"),
             _embedded("recognised", f"{_LABELS}.Classifications", tags),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 from ramq.services.captions import Captions
 from ramq.services.missing import MissingClient
-from ramq.services.originals import Original
+from ramq.services.originals import Original, is_pdf, png_of
 from storage.errors import NotFoundError
 from storage.objects.base import ObjectChangedError
 from storage.objects.pages import PageStore, number_of
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 CROP_MARGIN = 0.05
 """Of the width and the height of a region, on each side. Boxes of detectors are tight."""
+
+
+_MOST_DRAWN = 2
+"""Pages that are drawn in full size at once: each may have ``RAMQ_MAX_PIXELS``, of 3 bytes."""
 
 
 def with_margin(box: Box, margin: float) -> Box:
@@ -75,6 +80,7 @@ class ImageClient:
         self._is_reachable = is_reachable
         self._stores: dict[str, ObjectStore] = {}
         self._captions = Captions(search)
+        self._drawing = BoundedSemaphore(_MOST_DRAWN)
         self.missing = MissingClient(engine)
 
     def get(self, image_id: int) -> ImageView:
@@ -189,6 +195,10 @@ class ImageClient:
             PermanentError: its object is gone, has changed since, is too large, or reading it is forbidden.
             StoreUnavailableError: the store is unavailable.
         """
+        return self._content(image_id)[0]
+
+    def _content(self, image_id: int) -> tuple[bytes, str]:
+        """Return an original as it was listed, and the version of the image."""
         with read_only(self._engine) as session:
             uri, key, version = lookup.locate(session, image_id)
         # An export calls this for each image. Making a store and its connections anew takes longer than most answers.
@@ -196,7 +206,19 @@ class ImageClient:
         fetched = store.fetch(key, version, self._settings.max_object_bytes)
         if version and fetched.version != version:
             raise ObjectChangedError("the object changed after it was listed; enqueue its archive again")
-        return bytes(fetched.body)
+        return bytes(fetched.body), version
+
+    def picture(self, image_id: int) -> bytes:
+        """Return the picture of an image as a file that shows just this image: its original, or a PNG.
+
+        A page behind the first of a file, and any page of a PDF, is a PNG of all its pixels: whoever opens the original
+        would see another page, or none. Raises as ``content``, and ``PermanentError`` if the page cannot be decoded.
+        """
+        body, version = self._content(image_id)
+        if number_of(version) == 1 and not is_pdf(body):
+            return body
+        with self._drawing:
+            return png_of(self._decoders().whole(body, page=number_of(version)))
 
     def _readable(self, uri: str) -> ObjectStore:
         source = parse_source(uri)

@@ -101,6 +101,8 @@ def _data(hit: Hit, address: str | None) -> dict[str, Any]:
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
         "given_keywords": list(hit.keywords),
+        "page": hit.page,
+        "file_key": hit.file_key or hit.key,
         "tags": [tag.name for tag in hit.tags],
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ramq.services.originals import media_type_of
 from storage.errors import NotFoundError, PermanentError
+from storage.objects.pages import PAGE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,10 @@ _OTHER_ENDINGS = _RAW_ENDINGS | {"heic", "heif", "jp2", "pbm", "pgm", "pnm", "pp
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The original of an image. ``media_type`` is by its first bytes; None: a format that browsers do not show."""
+    """The original of an image, or its page drawn.
+
+    ``media_type`` is by its first bytes; None: a format that browsers do not show.
+    """
 
     body: bytes
     media_type: str | None
@@ -62,6 +66,11 @@ class Content:
             return _ENDINGS[self.media_type]
         return last if last in _OTHER_ENDINGS else "bin"
 
+    def path(self, key: str) -> str:
+        """Return the key, of a drawn page with the ending of what was drawn: ``scan.tif/page-00002.png``."""
+        is_drawn = PAGE_NAME.fullmatch(key.rpartition("/")[2]) or key.lower().endswith(".pdf")
+        return f"{key}.{self.ending(key)}" if is_drawn else key
+
 
 def with_pictures(
     located: Iterable[tuple[One, More]], fetch: Fetch, failed: Callable[[One, str], None]
@@ -70,7 +79,8 @@ def with_pictures(
 
     Args:
         located: hits, each with its regions or other things.
-        fetch: returns the original of an image. It is called from several threads.
+        fetch: returns the picture of an image, a page of a file by itself (``ImageClient.picture``). It is called from
+            several threads.
         failed: is told of each hit that is left out because its original cannot be read, and why.
 
     Raises:

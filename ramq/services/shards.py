@@ -107,6 +107,8 @@ def _sample(hit: Hit, view: RegionsView | None) -> dict[str, Any]:
         "caption": hit.caption,
         "caption_contradicts": list(hit.caption_contradicts),
         "given_keywords": list(hit.keywords),
+        "page": hit.page,
+        "file_key": hit.file_key or hit.key,
         "tags": [{"name": tag.name, "score": tag.score, "source": tag.source} for tag in hit.tags],
         "regions": None if view is None else [_region(one) for one in view.regions],
     }

@@ -149,7 +149,7 @@ class TrainingDataClient:
 
         for attempt in range(_TRIES):
             try:
-                return self._images.content(image_id)
+                return self._images.picture(image_id)
             except TransientError as error:
                 if attempt == _TRIES - 1:
                     raise TrainingError(f"pictures cannot be read at present: {error}; resume later") from error

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
-from ramq.services.originals import DOWNLOADED
+from ramq.services.originals import DOWNLOADED, PDF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,8 +50,8 @@ def answer_with(original: Original, asked: Mapping[str, str]) -> Response:
         start, end, status = *part, 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{info.size_bytes}"
     media_type = original.media_type(info)
-    how = "attachment" if media_type == DOWNLOADED else "inline"
-    name = quote(original.key.rstrip("/").rpartition("/")[2] or original.key, safe="")
+    how = "attachment" if media_type in {DOWNLOADED, PDF} else "inline"
+    name = quote(original.name, safe="")
     headers |= {"Content-Disposition": f"{how}; filename*=UTF-8''{name}", "Content-Length": str(end - start)}
     # The first bytes have been read above, so errors have led to an error status. A response to HEAD reads no more.
     content = _content(original, info, start, end - start)

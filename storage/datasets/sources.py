@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from storage.objects.pages import file_of, number_of
 from storage.results.lookup import uri_of
 
 if TYPE_CHECKING:
@@ -205,13 +206,18 @@ def places_of(session: Session, version_id: int) -> list[Place]:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Where an image is, and its size in pixels as it was recognised; 0: not known."""
+    """Where an image is, and its size in pixels as it was recognised; 0: not known.
+
+    ``page`` and ``file_key`` are as of ``Hit``.
+    """
 
     uri: str
     archive_id: int
     key: str
     width: int
     height: int
+    page: int | None
+    file_key: str
 
 
 def named(session: Session, generation_id: int, image_ids: Sequence[int]) -> dict[int, Named]:
@@ -219,8 +225,9 @@ def named(session: Session, generation_id: int, image_ids: Sequence[int]) -> dic
     rows = session.execute(
         text(
             f"""
-            SELECT image.id, archive.uri, image.archive_id, image.key, coalesce(record.width, 0) AS width,
-                coalesce(record.height, 0) AS height
+            SELECT image.id, archive.uri, image.archive_id, image.key, image.version,
+                (SELECT pages FROM opening WHERE opening.image_id = image.id) AS pages,
+                coalesce(record.width, 0) AS width, coalesce(record.height, 0) AS height
             FROM image JOIN archive ON archive.id = image.archive_id
             LEFT JOIN record ON record.image_id = image.id AND record.generation_id = {generation_id:d}
             WHERE image.id = ANY(:ids)
@@ -228,7 +235,18 @@ def named(session: Session, generation_id: int, image_ids: Sequence[int]) -> dic
         ),
         {"ids": list(image_ids)},
     )
-    return {row.id: Named(uri_of(row.uri, row.key), row.archive_id, row.key, row.width, row.height) for row in rows}
+    return {
+        row.id: Named(
+            uri_of(row.uri, row.key),
+            row.archive_id,
+            row.key,
+            row.width,
+            row.height,
+            number_of(row.version) if (row.pages or 1) > 1 else None,
+            file_of(row.key, row.version),
+        )
+        for row in rows
+    }
 
 
 def most_captions(session: Session, version_id: int) -> int:

@@ -23,6 +23,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below
 from storage.objects.folder import FolderStore
+from storage.objects.pages import looked_up
 from storage.objects.source import Source, open_bucket, parse_source, require_allowed
 from storage.objects.tables import KEY_COLUMNS, Row, column_name, read_rows
 from storage.objects.tar_names import split_member
@@ -149,7 +150,7 @@ class Manifest:
             while page := list(islice(entries, PAGE_SIZE)):
                 at += len(page)
                 infos = [_info(entry, _key_in(entry, archive, prefix, self.uri)) for entry in page if entry]
-                yield f"{number}:{at}", [store.stat(info.key) for info in infos] if store else infos
+                yield f"{number}:{at}", [looked_up(store, info) for info in infos] if store else infos
 
     def told(self, archive: Source, prefix: str, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Row]]:
         """Yield the key of each entry, relative to ``archive``, and what its row says. An entry may come twice.

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from storage.objects.base import CHANGED_VERSION, MAX_KEY_BYTES, Fetched
+from storage.objects.base import CHANGED_VERSION, MAX_KEY_BYTES, MISSING_VERSION, Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,6 +86,12 @@ def further_pages(file: ObjectInfo, pages: int, most: int) -> list[ObjectInfo]:
         replace(file, key=page_key(file.key, number), version=page_version(file.version, number))
         for number in range(2, last + 1)
     ]
+
+
+def looked_up(store: ObjectStore, entry: ObjectInfo) -> ObjectInfo:
+    """Return an entry of a list as it is in the store. That of a page stays: its key does not say the file's version."""
+    seen = store.stat(entry.key)
+    return entry if seen.version == MISSING_VERSION and PAGE_NAME.fullmatch(entry.key.rpartition("/")[2]) else seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def export(services: Services, format_: str, out: Path, **more: object) -> None:
         "pets",
         format_,
         out,
-        fetch=services.images.content,
+        fetch=services.images.picture,
         failed=lambda *_: None,
         **more,  # type: ignore[arg-type]
     )

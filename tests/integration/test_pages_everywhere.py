@@ -142,6 +142,21 @@ def test_files_in_a_list_have_pages(photos: Photos, tmp_path: Path) -> None:
     assert (again.listed, again.skipped) == (3, 3)
 
 
+def test_a_list_may_name_pages_that_are_known(photos: Photos, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{photos.root}/letter.tif\n{photos.root}/a.png\n")
+    photos.run(str(listed), pages=True)
+    listed.write_text(
+        f"{photos.root}/letter.tif/page-00002\n{photos.root}/a.png\n{photos.root}/letter.tif/page-00004\n"
+    )
+    job = photos.run(str(listed))
+    assert (job.listed, job.skipped, job.failed) == (3, 2, 1), "of a page that is not known, nobody knows the file"
+    assert photos.missing() == []
+    scans.tiff([10, 21, 12], photos.root / "letter.tif")
+    job = photos.run(str(listed))
+    assert (job.listed, job.done, job.skipped, job.failed) == (3, 1, 1, 1)
+
+
 def test_a_single_file_in_a_bucket_or_folder_is_a_source_with_its_pages(photos: Photos) -> None:
     photos.run(pages=True)
     (photos.root / "letter.tif").unlink()

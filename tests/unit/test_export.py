@@ -52,7 +52,7 @@ def test_json_lines_and_parquet_say_the_same() -> None:
         "image_id": 1, "archive": "s3://photos", "key": "1.jpg", "caption": "a dog", "tag_ids": [1, 0],
         "tags": ["red boat", "dog"], "scores": [1.0, 0.75], "sources": ["person", "model"], "generation_id": 2,
         "model": "lite", "width": 640, "height": 480, "caption_contradicts": [], "given_keywords": [],
-        "page": None, "pages": None,
+        "page": None, "pages": None, "file_key": "1.jpg",
     }  # fmt: skip
     assert parquet.read_table(io.BytesIO(written("parquet", *hits))).to_pylist() == rows
 

@@ -105,7 +105,7 @@ def test_what_a_model_found_is_a_prediction_and_what_a_person_drew_is_an_annotat
     assert unseen.keys() == {"data"}
     assert unseen["data"] == {
         "image": "s3://photos/3.jpg", "image_id": 3, "archive": "s3://photos", "key": "3.jpg", "caption": "a dog",
-        "caption_contradicts": [], "given_keywords": [], "tags": ["red boat", "dog"],
+        "caption_contradicts": [], "given_keywords": [], "page": None, "file_key": "3.jpg", "tags": ["red boat", "dog"],
     }  # fmt: skip
 
 

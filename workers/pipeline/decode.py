@@ -105,6 +105,35 @@ class CropTransform:
         return ThumbnailTransform(self.side)(image.crop(corners))
 
 
+@dataclass(frozen=True, slots=True)
+class BandTransform:
+    """Prepares rows of an image in full size, one of several bands from top to bottom.
+
+    Attributes:
+        number: which band, from 0.
+        count: how many bands an image has; the last ones may have no rows of their own, and then have the last row.
+    """
+
+    number: int
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Target size for the JPEG draft: larger than any image, so that there is none."""
+        return 1 << 30
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return (rows, W, 3) uint8 RGB."""
+        rows = band_rows(image.height, self.count)
+        top = min(self.number * rows, image.height - 1)
+        return np.asarray(to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))))
+
+
+def band_rows(height: int, count: int) -> int:
+    """Return the number of rows of each but the last of ``count`` bands."""
+    return math.ceil(height / count)
+
+
 def decode(body: bytes | memoryview, preprocessing: Preprocessing, max_pixels: int) -> Decoded:
     """Decode and prepare one image. Raises as :func:`decode_for_all`."""
     return decode_for_all(body, [preprocessing], max_pixels)[0]

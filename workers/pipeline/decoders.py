@@ -41,6 +41,8 @@ from workers.pipeline.retry import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from ram_core.recognition import Preprocessing
 
 log = structlog.get_logger()
@@ -123,6 +125,18 @@ class Decoders:
     ) -> list[Decoded]:
         """Decode one image once and prepare it in several ways. Raises as :meth:`read_for_all`."""
         return self._read(FileToDecode(body, page), preparations, wants_facts=False)[0]
+
+    def whole(self, body: bytes | memoryview, *, page: int = 1) -> NDArray[np.uint8]:
+        """Return all (H, W, 3) pixels of one image, upright. Raises as :meth:`read_for_all`."""
+        from workers.pipeline.decode import BandTransform, band_rows  # noqa: PLC0415  (Pillow; only this needs it)
+
+        # One answer of a child is too small for the largest images, so they come in bands.
+        count = 3 * self._limits[2] // _MOST_ANSWER_BYTES + 2
+        bands = self.decode_for_all(body, [BandTransform(number, count) for number in range(count)], page=page)
+        height = bands[0].height
+        rows = band_rows(height, count)
+        own = [each.pixels[: max(0, min(rows, height - number * rows))] for number, each in enumerate(bands)]
+        return np.concatenate(own)
 
     def read_for_all(
         self,

@@ -124,7 +124,7 @@ def get_thumbnail(
     "/images/{image_id}/original",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"image/*": {}, "application/octet-stream": {}}},
+        200: {"content": {"image/*": {}, "application/pdf": {}, "application/octet-stream": {}}},
         206: {"description": "the part that `Range` asks for"},
         304: {"description": "not modified"},
         416: {"description": "the range is outside the original"},
@@ -133,7 +133,8 @@ def get_thumbnail(
 def get_original(request: Request, services: ServicesDep, image_id: Id) -> Response:
     """Return the original from its archive, whole or in part (`Range: bytes=0-1023`), as it is there now.
 
-    The archive must be allowed by `RAMQ_ARCHIVE_ALLOW`. Formats that browsers cannot show are sent as a download.
+    The archive must be allowed by `RAMQ_ARCHIVE_ALLOW`. Formats that browsers cannot show are sent as a download. The
+    original of a page of a file is the file.
     """
     return answer_with(services.images.original(image_id), request.headers)
 
