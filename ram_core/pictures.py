@@ -61,8 +61,8 @@ _TURNS = {
 class Decoded(NamedTuple):
     """Pixels for the model, and the displayed size of the image (after EXIF orientation).
 
-    ``share`` is that of the rows which were read of a file that is cut short; None: it is whole. ``pages`` is how many
-    pages the file has, of which this is one.
+    ``share`` is that of the rows which were read of a file that is cut short; None: it is whole; 1: the first page is,
+    but those behind the last of ``pages`` cannot be read. ``pages`` is how many pages the file has: this is one.
     """
 
     pixels: NDArray[np.uint8]  # (S, S, 3), or the shape that the preprocessing returns
@@ -131,11 +131,10 @@ def decode_for_all(
             ).prepare(preprocessing)
             for preprocessing in preparations
         ]
-    except UnreadableImageError as error:
-        error.pages = kept.pages
-        raise
     except ImageError as error:
-        raise UnreadableImageError("corrupt", str(error), kept.pages) from error
+        reason = error.reason if isinstance(error, UnreadableImageError) else "corrupt"
+        more = f"; {pages.behind(kept.pages)}" if kept.is_cut and page == 1 else ""
+        raise UnreadableImageError(reason, f"{error}{more}", kept.pages) from error
 
 
 def open_picture(
@@ -175,6 +174,8 @@ def open_picture(
             return kept.by_size[decoded_size]
         opened = _loaded(image, inner, width, height, reads_truncated=reads_truncated)
         opened.pages = kept.pages
+        if kept.is_cut and kept.page == 1 and opened.share is None:
+            opened.share = 1.0
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

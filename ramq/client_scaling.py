@@ -35,7 +35,7 @@ class ScalingCalls:
         """
         return self._ask(BacklogOut, "GET", "/v1/backlog", {"kind": kinds, "device": device})
 
-    def estimate(
+    def estimate(  # noqa: PLR0913  (what a job may be asked for)
         self,
         source: str,
         *,
@@ -44,6 +44,7 @@ class ScalingCalls:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         defaults: bool = True,
+        pages: bool = False,
         **amounts: float | str | None,
     ) -> JobEstimateOut:
         """Return what a job would take. Nothing is started or written.
@@ -55,9 +56,11 @@ class ScalingCalls:
             include: patterns as in .gitignore: only keys that match one are listed. Empty: all.
             exclude: patterns of keys that are left out.
             defaults: whether known junk, sidecars and films are left out.
+            pages: whether each page of a TIFF or PDF file is an image of its own; then ``images.high`` is None if there
+                are such files.
             **amounts: what it is reckoned with, as in the body of ``POST /v1/estimates``: ``images``, ``list_keys``,
                 ``sample``, ``workers``, ``device``, ``gpu_hour_price``, ``cpu_hour_price``, ``request_price``.
         """
-        body = job_body(source, model, None, "normal", stages, include, exclude, defaults, pages=False)
+        body = job_body(source, model, None, "normal", stages, include, exclude, defaults, pages)
         body |= {name: value for name, value in amounts.items() if value is not None}
         return self._ask(JobEstimateOut, "POST", "/v1/estimates", json=body)

@@ -22,6 +22,9 @@ LEAST_SHARE = 0.5
 _FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP", "PPM", "TIFF"})
 """Their decoders write row by row. Those of the others want the whole file."""
 
+_MOST_SHARE = 0.999
+"""1 is the share of a picture that is whole, in a file of which pages are missing."""
+
 _GREY = (126, 129)
 """The levels that a JPEG has where nothing was read: coefficients of 0 are the middle grey, up to rounding."""
 
@@ -34,7 +37,7 @@ def can_be_read(image: Image.Image) -> bool:
 
 
 def load(image: Image.Image) -> float:
-    """Load a picture as far as its file goes, and return the share of its rows that were read, 0..1.
+    """Load a picture as far as its file goes, and return the share of its rows that were read: 0 or more, below 1.
 
     Pillow's switch for this is one for the whole process: in other threads, cut files may be read too meanwhile.
     """
@@ -58,7 +61,7 @@ def _share(image: Image.Image) -> float:
             low = middle
         else:
             high = middle - 1
-    return (height - low) / height
+    return min((height - low) / height, _MOST_SHARE)
 
 
 def _is_blank(rows: Image.Image) -> bool:

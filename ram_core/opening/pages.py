@@ -15,10 +15,14 @@ _OLD_REDUCED = 2  # SubfileType, which it replaced
 
 @dataclass(slots=True)
 class Wanted:
-    """Which page of a file is wanted, from 1, and how many pages the file has, as soon as that is known."""
+    """Which page of a file is wanted, from 1, and how many pages the file has, as soon as that is known.
+
+    ``is_cut`` says that there may be more pages behind these, which cannot be read.
+    """
 
     page: int = 1
     pages: int = 1
+    is_cut: bool = False
 
     def require_page(self) -> None:
         """Raise ``UnreadableImageError`` if the file has no such page: it was replaced by another one."""
@@ -31,6 +35,11 @@ def may_have_pages(body: bytes | memoryview) -> bool:
     """Tell whether a file is of a kind that can have several pages. Animations have frames, which are no pages."""
     head = bytes(body[: formats.HEAD_BYTES])
     return formats.is_tiff(head) or formats.is_pdf(head)
+
+
+def behind(pages: int) -> str:
+    """Say of a file that pages behind the last of these cannot be read."""
+    return f"pages behind page {pages:,} cannot be read: the file is cut short or damaged there"
 
 
 def at_page(body: bytes | memoryview, wanted: Wanted) -> bytes | memoryview:
@@ -51,7 +60,7 @@ def at_page(body: bytes | memoryview, wanted: Wanted) -> bytes | memoryview:
         first = at if first is None else first
         if not subfile & (_REDUCED | _MASK) and old_subfile != _OLD_REDUCED:
             found.append(at)
-    wanted.pages = max(1, len(found))
+    wanted.pages, wanted.is_cut = max(1, len(found)), tiff.is_chain_broken
     wanted.require_page()
     if not found or found[wanted.page - 1] == first:
         return body

@@ -80,6 +80,8 @@ class Tiff:
         self._body = memoryview(body)[start:]
         self._order = ">" if bytes(self._body[:2]) == b"MM" else "<"
         self._is_big = bytes(self._body[2:4]) in {b"+\x00", b"\x00+"}
+        self.is_chain_broken = False
+        """Whether ``chain`` ended where no directory can be read, and not as the file says that it ends."""
 
     @property
     def first_at(self) -> tuple[int, str]:
@@ -105,12 +107,15 @@ class Tiff:
     def chain(self) -> Iterator[tuple[int, int, int]]:
         """Yield the directories of pictures one after the other, without those below them, at most ``MOST_IN_CHAIN``.
 
-        Each as its offset and what its tags ``SUBFILE`` and ``OLD_SUBFILE`` say; 0: nothing.
+        Each as its offset and what its tags ``SUBFILE`` and ``OLD_SUBFILE`` say; 0: nothing. ``is_chain_broken`` says
+        afterwards whether there may be more directories, which cannot be read.
         """
         start, code = self.first_at
         head, size, entry = ("Q", 8, "HHQ8s") if self._is_big else ("H", 2, "HHI4s")
         layout = struct.Struct(self._order + entry)
         at, seen = self._number(start, code), set[int]()
+        # Until an offset of 0 says that this was the last one. A directory that was there before is damage, too.
+        self.is_chain_broken = True
         while at >= start and at not in seen and len(seen) < MOST_IN_CHAIN:
             seen.add(at)
             count, begin = self._number(at, self._order + head), at + size
@@ -124,7 +129,10 @@ class Tiff:
                     kinds[tag] = int(struct.unpack_from(self._order + _CODES[kind], inside)[0])
             if WIDTH in tags and HEIGHT in tags:
                 yield at, kinds[SUBFILE], kinds[OLD_SUBFILE]
+            if end + struct.calcsize(code) > len(self._body):
+                return
             at = self._number(end, code)
+        self.is_chain_broken = at != 0
 
     def _number(self, at: int, code: str) -> int:
         try:

@@ -15,6 +15,7 @@ from storage.errors import RamqError, UsageError
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
+    from ramq.services.erasures import Doomed
     from ramq.wiring import Services
     from storage.results.erasure_views import DeletionReport, ErasureReport
 
@@ -46,7 +47,8 @@ def delete(
 ) -> None:
     """Erase results, vectors and index entries of images. The originals are never touched.
 
-    If interrupted, run the same command again to resume.
+    The image of a file with pages is its first page: with it go all of them. If interrupted, run the same command again
+    to resume.
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes
     """
@@ -59,8 +61,9 @@ def delete(
     with services() as ramq:
         if images:
             if not yes:
-                images = [str(ramq.images.find(image, archive)) for image in images]
-                agree(f"Erase the results of {plural(len(set(images)), 'image')}?")
+                doomed = ramq.erasures.count(images, archive)
+                images = [str(image_id) for image_id in doomed.ids]
+                agree(f"Erase the results of {_said(doomed)}?")
             done = ramq.erasures.delete(images, archive, by=ramq.author, keeps_keys=keys)
         else:
             if not yes:
@@ -70,6 +73,14 @@ def delete(
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)
+
+
+def _said(doomed: Doomed) -> str:
+    """Return in words what a deletion would erase."""
+    parts = [plural(doomed.images, "image")] if doomed.images else []
+    if doomed.files:
+        parts.append(f"{plural(doomed.files, 'file')} with {plural(doomed.pages, 'page')}")
+    return " and ".join(parts)
 
 
 def erasures(

@@ -108,7 +108,9 @@ def _told_by_file(hit: Hit) -> str:
 
 def opening_lines(view: ImageView) -> Iterator[str]:
     """Yield how a picture was read, if not as a whole."""
-    if view.truncated is not None:
+    if view.truncated == 1:
+        yield f"its file is cut short or damaged: pages behind page {view.pages or 1:,} cannot be read"
+    elif view.truncated is not None:
         yield f"its file is cut short: {view.truncated:.0%} of the rows could be read"
     if view.tiles:
         yield f"a long picture: recognised in {view.tiles} parts"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.job_options import Defaults, Exclude, Include, ModelOf, Stages, stages_named
+from ramq.cli.job_options import Defaults, Exclude, Include, ModelOf, Pages, Stages, stages_named
 from ramq.cli.output import duration, err, file_size, out, print_json, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
@@ -65,6 +65,7 @@ def estimate(
     include: Include = None,
     exclude: Exclude = None,
     defaults: Defaults = True,
+    pages: Pages = False,
     images: Annotated[int | None, typer.Option(min=1, help="How many there are, if you know.")] = None,
     list_keys: Annotated[int, typer.Option(min=1, help="Keys that are listed at most.")] = 1_000_000,
     sample: Annotated[int, typer.Option(min=1, max=10_000, help="Images for the mean size, and for a trial.")] = 200,
@@ -81,7 +82,8 @@ def estimate(
     """Say what a job would take: images, hours, requests, bytes, cost. It starts no job and writes nothing.
 
     Rates are those that workers of this installation measured. If there are none, the model is tried here on a sample,
-    for a minute at most. Prices are yours, in any currency.
+    for a minute at most. Prices are yours, in any currency. Pages of files are counted when a job opens these: with
+    --pages the numbers are lower bounds, unless you give --images.
 
     Example: ramq estimate s3://holiday/2024 --model ram_plus --gpu-hour-price 2.5
     """
@@ -100,7 +102,7 @@ def estimate(
         view = ramq.jobs.estimate(
             source,
             wishes,
-            Amounts(images, list_keys, sample, workers, device, prices),
+            Amounts(images, list_keys, sample, workers, device, prices, pages),
             trial_of(settings) if trial else None,
         )
     if as_json:

@@ -173,7 +173,9 @@ class ImageOut(FromView):
     )
     near_copies: int = Field(default=1, description="number of images in its group of near copies, likewise")
     truncated: float | None = Field(
-        default=None, description="share of the rows that could be read, of a file that is cut short; null: it is whole"
+        default=None,
+        description="share of the rows that could be read, of a file that is cut short; 1: all of them, but pages of "
+        "the file behind number `pages` cannot be read; null: it is whole",
     )
     tiles: int | None = Field(default=None, description="parts in which a long picture was recognised; null: one")
     pages: int | None = Field(default=None, description="pages of the file, of which this is one; null: it has one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     from ramq.services.thumbnails import Thumbnails
     from storage.index.index import VectorIndex
     from storage.results.erasure_views import DeletionView
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What a deletion of named images would erase.
+
+    Attributes:
+        ids: the images that are named.
+        images: how many images there are that are no files with pages.
+        files: how many files with further pages.
+        pages: how many pages these have as images, with their first ones.
+    """
+
+    ids: list[int]
+    images: int
+    files: int
+    pages: int
 
 
 class ErasureClient:
@@ -68,6 +85,15 @@ class ErasureClient:
 
         request = ["images", archive, sorted(map(str, images))]
         return self._carry_out(request, planned, keeps_keys=keeps_keys)
+
+    def count(self, images: Sequence[int | str], archive: str | None = None) -> Doomed:
+        """Return what ``delete`` would erase. Raises the same errors."""
+        with unit_of_work(self._engine) as session:
+            archive_id = archives.resolve(session, archive)[0] if archive is not None else None
+            ids = {lookup.resolve(session, str(image), archive_id) for image in images}
+            files = file_pages.of_files(session, sorted(ids))
+            of_files = {*files, *(page for pages in files.values() for page in pages)}
+            return Doomed(sorted(ids), len(ids - of_files), len(files), len(of_files))
 
     def delete_below(
         self, prefix: str, archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False

@@ -21,6 +21,7 @@ from storage.ledger import workers as worker_rows
 from storage.objects.base import PAGE_SIZE
 from storage.results.sizes import database_bytes_per_image
 from storage.tables import RECOGNITION
+from storage.texts import plural
 from workers.messages import features_kept, kind_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Amounts:
         workers: how many to reckon with, on ``device``; None: those that are alive.
         device: their kind of device, or with ``workers`` None the one to assume if none is alive.
         prices: what people pay.
+        pages: whether each page of a TIFF or PDF file is an image of its own.
     """
 
     images: int | None = None
@@ -83,6 +85,7 @@ class Amounts:
     workers: int | None = None
     device: str | None = None
     prices: Prices = field(default_factory=Prices)
+    pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def estimate(
         images=images,
         is_listed_whole=found.is_complete,
         sampled=len(found.sample),
-        size_bytes=_size(found, images),
+        size_bytes=_size(found, _files(asked, found)),
         workers=workers,
         are_alive=are_alive,
         hours=hours,
@@ -169,6 +172,16 @@ def estimate(
 
 
 def _images(asked: Question, found: Survey) -> Range:
+    """Return how many images there are. Pages are counted when their file is opened, so nobody knows them here."""
+    files = _files(asked, found)
+    return Range(files.low, None) if _has_uncounted_pages(asked, found) else files
+
+
+def _has_uncounted_pages(asked: Question, found: Survey) -> bool:
+    return asked.amounts.pages and asked.amounts.images is None and found.paged > 0
+
+
+def _files(asked: Question, found: Survey) -> Range:
     if asked.amounts.images is not None:
         return Range.exactly(asked.amounts.images)
     return Range(found.images, found.images if found.is_complete else None)
@@ -181,6 +194,15 @@ def _notes(asked: Question, found: Survey) -> list[str]:
             f"The listing was ended after {found.keys:,} keys, so these are lower bounds: give the number of images, "
             "or list more keys."
         )
+    if found.paged:
+        files = f"{plural(found.paged, 'TIFF or PDF file')} may have several pages"
+        if _has_uncounted_pages(asked, found):
+            notes.append(
+                f"{files}. Pages are counted when a job opens the file, so each counts once here and these are lower "
+                "bounds: give the number of images if you know it."
+            )
+        elif not asked.amounts.pages:
+            notes.append(f"{files}, of which the first is read. With `--pages` each page is an image of its own.")
     return notes
 
 

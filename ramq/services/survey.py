@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage.objects.base import marked
 from storage.objects.ignoring import Ignoring
+from storage.objects.pages import may_be_paged
 from storage.objects.source import open_store
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Survey:
         keys: that were listed, with those that are left out.
         images: the keys that a job would read.
         size_bytes: of these; 0 where the listing does not say sizes, as in some manifests.
+        paged: how many of these may have pages, by their names: TIFF and PDF.
         pages: of the listing; each is a request to a bucket.
         is_complete: whether everything was listed.
         sample: images that were drawn at random from those that were listed.
@@ -36,6 +38,7 @@ class Survey:
     store: ObjectStore
     keys: int = 0
     images: int = 0
+    paged: int = 0
     size_bytes: int = 0
     pages: int = 0
     is_complete: bool = True
@@ -69,6 +72,7 @@ def survey(
                 continue
             found.images += 1
             found.size_bytes += info.size_bytes
+            found.paged += may_be_paged(info.key)
             if len(found.sample) < sample:
                 found.sample.append(info)
             elif (at := chance.randrange(found.images)) < sample:

@@ -47,6 +47,11 @@ class PagePlace(NamedTuple):
     number: int
 
 
+def may_be_paged(key: str) -> bool:
+    """Tell whether the name of a file is one of those that may have several pages."""
+    return key.lower().endswith((".tif", ".tiff", ".pdf"))
+
+
 def page_key(file_key: str, number: int) -> str:
     """Return the key of a page of a file. The first page has that of the file."""
     return file_key if number == 1 else f"{file_key}/page-{number:05d}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.objects.base import ObjectInfo
-from storage.objects.pages import IS_PAGE, file_of, number_of, page_key
+from storage.objects.pages import IS_PAGE, file_of, number_of
+from storage.texts import other_forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,37 +124,68 @@ class PageView:
 
 
 def view(session: Session, archive_id: int, key: str, version: str, pages: int | None) -> PageView:
-    """Return which page of its file an image is. ``pages`` is how many the file has, as ``openings`` says."""
+    """Return which page of its file an image is. ``pages`` is how many the file has, as ``openings`` says.
+
+    Its neighbours are the next images before and behind it: pages that were erased are passed over, and so are missing
+    ones, unless the image itself is missing.
+    """
     number, file_key = number_of(version), file_of(key, version)
     if number == 1 and not pages:
         return PageView(None, file_key)
-    around = {n: page_key(file_key, n) for n in (number - 1, number + 1) if n > 0}
-    rows = session.execute(
-        text("SELECT key, id FROM image WHERE archive_id = :archive_id AND key = ANY(:keys)"),
-        {"archive_id": archive_id, "keys": list(around.values())},
-    )
-    ids = {row.key: row.id for row in rows}
-    there = session.scalar(
+    around = session.execute(
         text(
-            f"""SELECT count(*) FROM image WHERE archive_id = :archive_id AND missing_since IS NULL AND {IS_PAGE}
-                AND key > :key || '/page-' COLLATE "C" AND key < :key || '/page-:' COLLATE "C" """  # noqa: S608
+            f"""WITH page AS (
+                    SELECT id, key, missing_since FROM image WHERE archive_id = :archive_id AND key = :file
+                    UNION ALL
+                    SELECT id, key, missing_since FROM image WHERE archive_id = :archive_id AND {IS_PAGE}
+                        AND key > :file || '/page-' COLLATE "C" AND key < :file || '/page-:' COLLATE "C"
+                ), near AS (
+                    SELECT id, key FROM page WHERE missing_since IS NULL
+                        OR EXISTS (SELECT FROM page AS own WHERE own.key = :key AND own.missing_since IS NOT NULL)
+                )
+                SELECT (SELECT id FROM near WHERE key < :key COLLATE "C" ORDER BY key DESC LIMIT 1) AS previous_page,
+                    (SELECT id FROM near WHERE key > :key COLLATE "C" ORDER BY key LIMIT 1) AS next_page,
+                    (SELECT count(*) FROM page WHERE missing_since IS NULL AND key <> :file) AS further"""  # noqa: S608
         ),
-        {"archive_id": archive_id, "key": file_key},
-    )
-    return PageView(
-        number, file_key, ids.get(around.get(number - 1, "")), ids.get(around[number + 1]), 1 + int(there or 0)
-    )
+        {"archive_id": archive_id, "key": key, "file": file_key},
+    ).one()
+    return PageView(number, file_key, around.previous_page, around.next_page, 1 + around.further)
 
 
-def with_pages(session: Session, image_ids: Sequence[int]) -> list[int]:
-    """Return images and all pages of the files among them, ids ascending."""
-    rows = session.scalars(
+def of_files(session: Session, image_ids: Sequence[int]) -> dict[int, list[int]]:
+    """Return the further pages of the files among images, by the id of the file; those without any are left out."""
+    rows = session.execute(
         text(
-            f"""SELECT image.id FROM image AS file JOIN image ON image.archive_id = file.archive_id
+            f"""SELECT file.id AS file_id, image.id FROM image AS file JOIN image ON image.archive_id = file.archive_id
                     AND image.key > file.key || '/page-' COLLATE "C" AND image.key < file.key || '/page-:' COLLATE "C"
                     AND {IS_PAGE}
                 WHERE file.id = ANY(:ids)"""  # noqa: S608  (constants)
         ),
         {"ids": list(image_ids)},
     )
-    return sorted({*image_ids, *rows})
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        found.setdefault(row.file_id, []).append(row.id)
+    return found
+
+
+def with_pages(session: Session, image_ids: Sequence[int]) -> list[int]:
+    """Return images and all pages of the files among them, ids ascending."""
+    return sorted({*image_ids, *(page for pages in of_files(session, image_ids).values() for page in pages)})
+
+
+def of_name(session: Session, key: str) -> list[int]:
+    """Return the images of the file with this key, of any archive: its first page, and its further ones."""
+    return list(
+        session.scalars(
+            text(
+                f"""SELECT found.id FROM archive CROSS JOIN unnest(CAST(:keys AS text[])) AS file (key), LATERAL (
+                        SELECT id FROM image WHERE archive_id = archive.id AND key = file.key COLLATE "C"
+                        UNION ALL
+                        SELECT id FROM image WHERE archive_id = archive.id AND {IS_PAGE}
+                            AND key > file.key || '/page-' COLLATE "C" AND key < file.key || '/page-:' COLLATE "C"
+                    ) AS found"""  # noqa: S608  (constants)
+            ),
+            {"keys": [key, *other_forms(key)]},
+        )
+    )

@@ -43,7 +43,8 @@ class OpeningView:
     """How the picture of an image was read; None: in this, as usual.
 
     Attributes:
-        share: of its rows that could be read, 0..1; None: its file is whole.
+        share: of its rows that could be read, 0..1; 1: all of them, but pages of its file behind ``pages`` cannot be
+            read; None: its file is whole.
         tiles: in how many parts it was recognised, because it is long.
         pages: of a document, of which one was read. 1 is stored if a job counted them: ``views`` has None for it.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from storage.errors import UsageError
 from storage.index import condition as conditions
 from storage.index.names import words_in
-from storage.results import archives, copies, images, near_copies, openings, stages
+from storage.results import archives, copies, file_pages, images, near_copies, openings, stages
 from storage.search.language import QuerySyntaxError
 from storage.tables import RECOGNITION, Job
 from storage.texts import other_forms
@@ -69,6 +69,8 @@ def condition(session: Session, term: FieldTerm) -> Condition:  # noqa: C901, PL
             return below(term.value)
         case "name":
             return _named(term)
+        case "file":
+            return conditions.OneOf(np.array(sorted(file_pages.of_name(session, term.value)), dtype=np.int64))
         case "after":
             return conditions.Modified(since=_moment(term))
         case "before":

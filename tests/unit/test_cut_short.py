@@ -62,7 +62,8 @@ def test_less_than_half_of_the_rows_is_not_enough() -> None:
 
 def test_a_progressive_jpeg_that_lacks_its_last_scans_has_all_rows_and_is_marked() -> None:
     found = decode_for_all(far(encoded("JPEG", progressive=True), 0.7), [WHOLE], MAX_PIXELS, reads_truncated=True)[0]
-    assert found.share == 1.0
+    assert found.share is not None
+    assert 0.99 < found.share < 1  # 1 is that of whole pictures
 
 
 def test_rows_that_are_not_stored_in_order_are_refused() -> None:

@@ -95,7 +95,36 @@ def test_directories_in_a_circle_end() -> None:
     at = int.from_bytes(body[4:8], order)  # type: ignore[arg-type]
     count = int.from_bytes(body[at : at + 2], order)  # type: ignore[arg-type]
     body[at + 2 + 12 * count : at + 6 + 12 * count] = at.to_bytes(4, order)  # type: ignore[arg-type]
-    assert decoded(bytes(body)).pages == 1
+    shown = decoded(bytes(body))
+    assert (shown.pages, shown.share) == (1, 1)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_of_a_tiff_that_is_cut_short_the_pages_that_are_left_are_read_and_the_first_says_so(big: bool) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, bigtiff=big) as writer:
+        for seed in range(5):
+            writer.write(np.asarray(scans.page(seed)), photometric="rgb")
+    body = buffer.getvalue()
+    assert [decoded(body, page).share for page in (1, 5)] == [None, None]
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        fourth = file.pages[3].offset  # type: ignore[union-attr]
+    for cut in (body[:fourth], body[: fourth + 5], body[:fourth] + bytes(len(body) - fourth)):
+        assert [(decoded(cut, page).pages, decoded(cut, page).share) for page in (1, 2)] == [(3, 1.0), (3, None)]
+
+
+def test_the_failure_of_a_first_page_says_that_pages_behind_it_cannot_be_read() -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(np.zeros((20, 20, 3), np.float32), photometric="rgb")
+        writer.write(np.full((20, 20, 3), 70, np.uint8), photometric="rgb")
+        writer.write(np.full((20, 20, 3), 80, np.uint8), photometric="rgb")
+    with tifffile.TiffFile(io.BytesIO(buffer.getvalue())) as file:
+        cut = buffer.getvalue()[: file.pages[2].offset]  # type: ignore[union-attr]
+    error = refused(cut)
+    assert (error.reason, error.pages) == ("unsupported", 2)
+    assert "pages behind page 2 cannot be read" in str(error)
+    assert decoded(cut, 2).share is None
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

@@ -36,11 +36,12 @@ def estimate_job(services: ServicesDep, new: NewEstimate) -> JobEstimateOut:
     """Return what a job would take: images, hours, requests, bytes, cost. Nothing is started or written.
 
     The archive is listed as far as `list_keys` says. Rates are those that workers here measured. Without any, `hours`
-    is null: the command `ramq estimate` can try the model on a sample.
+    is null: the command `ramq estimate` can try the model on a sample. With `pages`, TIFF and PDF files count as one
+    image each and `high` of the images is null: their pages are counted when a job opens them.
     """
     wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection)
     prices = Prices(new.gpu_hour_price, new.cpu_hour_price, new.request_price)
-    amounts = Amounts(new.images, new.list_keys, new.sample, new.workers, new.device, prices)
+    amounts = Amounts(new.images, new.list_keys, new.sample, new.workers, new.device, prices, new.pages)
     try:
         found = services.jobs.estimate(absolute_source(new.source), wishes, amounts)
     except NotFoundError as error:

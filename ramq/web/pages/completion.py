@@ -21,6 +21,7 @@ FIELDS = {
     "archive": "images of an archive",
     "prefix": "start of the key: prefix:2024/",
     "name": "a word in the name of the file: name:beach",
+    "file": "all pages of one file, by its key: file:letters/1912.tif",
     "taken": "when it was taken: taken:2023 or taken:2023-01..2024-02",
     "camera": "the camera, as the file says",
     "lens": "the lens, as the file says",

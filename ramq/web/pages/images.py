@@ -15,7 +15,7 @@ from ramq.web.regions_overlay import FEW, box_in_percent, box_of, marks
 from ramq.wiring import Services
 from storage.errors import NotFoundError, RamqError, UsageError
 from storage.results.views import ImageView
-from storage.search.language import FieldTerm, Parsed, RegionTerm, format  # noqa: A004  (the inverse of its parse)
+from storage.search.language import AllOf, FieldTerm, Parsed, RegionTerm, format  # noqa: A004  (the inverse of its parse)
 from storage.search.views import Hit, SearchQuery
 from storage.tables import RECOGNITION
 
@@ -199,7 +199,7 @@ def show_screen(  # noqa: PLR0913  (an error for each form)
         and (image.generation_id is not None or reading is not None or regions is not None),
         in_file=[] if image.metadata is None else in_file(image.metadata),
         reason=_why_not_shown(image),
-        all_pages=format(Parsed(where=FieldTerm("prefix", image.file_key))),
+        all_pages=format(Parsed(where=AllOf((FieldTerm("archive", image.archive), FieldTerm("file", image.file_key))))),
         problem=None if refusal is None else problem_of(refusal),
         line_problem=None if line_refusal is None else problem_of(line_refusal),
         region_problem=None if region_refusal is None else problem_of(region_refusal),

@@ -64,7 +64,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
     try:
         if then == "estimate":
             wishes = JobWishes(model or None, wants_caption, priority, None, [stages] if stages else [], selection)
-            amounts = Amounts(most_keys=MOST_LISTED)
+            amounts = Amounts(most_keys=MOST_LISTED, pages=bool(pages))
             view = services.jobs.estimate(absolute_source(source.strip()), wishes, amounts)
             return _jobs(request, services, form=form, estimate=view)
         job = services.jobs.create(

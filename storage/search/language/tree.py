@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FieldName = Literal[
-    "archive", "job", "prefix", "name", "after", "before", "larger", "smaller", "missing", "duplicate", "same",
+    "archive", "job", "prefix", "name", "file", "after", "before", "larger", "smaller", "missing", "duplicate", "same",
     "nearly", "truncated", "read", "taken", "camera", "lens", "near", "keyword", "rating",
 ]  # fmt: skip
 RegionFieldName = Literal["count", "area"]
