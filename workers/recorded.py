@@ -188,6 +188,7 @@ def _take(session: Session, follower: Follower, seen: followers.Seen, shard_size
     shards.add(session, follower.job_id, [part for _, part in new], [shard_id for shard_id, _ in new])
     skipped = [image_id for image_id in ids if image_id not in to_do]
     listings.add_skipped(session, follower.job_id, skipped)
+    quotas.count_day(session, follower.with_job_id, len(loose))  # the others were counted with their first stage
     followers.advance(session, follower, seen, listed=len(ids), skipped=len(skipped))
 
 

@@ -29,6 +29,8 @@ EVERYBODY = "everybody"
 
 MOST = 1e12
 LEAST_SHARE, MOST_SHARE = 0.01, 100.0
+LEAST_SEARCHES = 0.001
+"""The least searches per second, beside 0: one in 1,000 seconds."""
 
 _IMAGES_AND_JOBS: tuple[Subject, ...] = ("default", "user", "archive")
 SUBJECTS: dict[Kind, tuple[Subject, ...]] = {
@@ -160,7 +162,9 @@ def shown(quota: QuotaView) -> str:
 
 def number_of(amount: float) -> str:
     """Return an amount with its thousands apart, and decimals only if it has any."""
-    return f"{amount:,.0f}" if amount == int(amount) else f"{amount:,.2f}"
+    if amount == int(amount):
+        return f"{amount:,.0f}"
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.3g}"
 
 
 def _kind(kind: str) -> Kind:
@@ -184,11 +188,16 @@ def _amount(kind: Kind, amount: float | str | None) -> float | None:
         number = float(str(amount).replace(",", "").replace("_", ""))
     except ValueError as error:
         raise UsageError(f"{amount!r} is not a number; give one, or none for no limit") from error
+    _require_possible(kind, number, amount)
+    return number
+
+
+def _require_possible(kind: Kind, number: float, said: float | str) -> None:
     if kind == "share":
         if not LEAST_SHARE <= number <= MOST_SHARE:
             raise UsageError(f"a share is a number from {LEAST_SHARE:g} to {MOST_SHARE:g}; 2 is twice the usual one")
-        return number
-    is_whole = kind != "searches_per_second"
-    if not math.isfinite(number) or not 0 <= number <= MOST or (is_whole and number != int(number)):
-        raise UsageError(f"{amount!r} is not {'a whole number' if is_whole else 'a number'} from 0 to {MOST:,.0f}")
-    return number
+    elif kind == "searches_per_second":
+        if number != 0 and not LEAST_SEARCHES <= number <= MOST:
+            raise UsageError(f"{said!r} is neither 0 nor a number from {LEAST_SEARCHES:g} to {MOST:,.0f}")
+    elif not math.isfinite(number) or not 0 <= number <= MOST or number != int(number):
+        raise UsageError(f"{said!r} is not a whole number from 0 to {MOST:,.0f}")

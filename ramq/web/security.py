@@ -56,6 +56,8 @@ EVENTS_PATH = re.compile(r"/v1/watches/\d{1,19}/events")
 UNSURE_PATHS = frozenset({"/readyz", "/login", METRICS_PATH})
 """What is answered, as to nobody, if it is not known whether a token is valid."""
 RETRY_AFTER_SECONDS = 5
+MOST_SECONDS_TO_WAIT = 3_600
+"""Who searched too much is told to wait at most so long."""
 _FORWARDED = frozenset({"forwarded", "x-forwarded-for"})
 
 SECURITY_HEADERS = {
@@ -197,11 +199,11 @@ class Gate:
             return
         who, name, most = quota
         wait = self._limit.search_wait_seconds(who, most)
-        if math.isinf(wait):
+        if not most:
             raise HTTPException(403, f"{name} may not search: the quota of searches per second is 0.")
         if wait:
             detail = f"{most:g} searches a second are the most for {name}. Wait for the seconds in Retry-After."
-            raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(wait))})
+            raise HTTPException(429, detail, headers={"Retry-After": str(math.ceil(min(wait, MOST_SECONDS_TO_WAIT)))})
 
     def _check(self, connection: HTTPConnection, caller: Caller, needed: Role | None) -> None:
         headers = connection.headers

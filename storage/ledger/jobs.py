@@ -190,8 +190,8 @@ def require_quota(session: Session, job_id: int) -> None:
     row = session.execute(
         text(
             f"""SELECT {OWNER} AS owner, archive.uri, job.priority FROM job JOIN archive ON archive.id = job.archive_id
-                WHERE job.id = :id AND job.state NOT IN ('running', 'paused') AND job.with_job_id IS NULL
-                  AND job.watch_id IS NULL"""  # noqa: S608  (a constant)
+                WHERE job.id = :id AND job.state NOT IN ('running', 'paused') AND job.watch_id IS NULL
+                  AND NOT {quotas.COUNTS_WITH_ANOTHER}"""  # noqa: S608  (constants)
         ),
         {"id": job_id},
     ).one_or_none()

@@ -248,6 +248,7 @@ def count_more(session: Session, job_id: int, *, listed: int, skipped: int) -> N
         text("UPDATE job SET listed = listed + :listed, skipped = skipped + :skipped WHERE id = :id"),
         {"id": job_id, "listed": listed, "skipped": skipped},
     )
+    quotas.count_day(session, job_id, listed - skipped)
 
 
 def retried(session: Session, job_id: int, image_ids: Sequence[int]) -> list[int]:

@@ -3,12 +3,13 @@
 A user without a quota of their own has that of ``default``. An archive has only its own. What is counted:
 
 * images in flight: those of running and paused jobs that no worker has finished. Jobs that follow the listing of
-  another one count with that one.
+  another one count with that one while it runs or is paused, and by themselves once it has ended.
 * images a day: those that listings gave to workers since midnight UTC.
-* jobs at once: running and paused ones, without those that follow another one.
+* jobs at once: running and paused ones, without those that count with another one.
 
 Listings stop while a quota of images is used up, so nothing that was enqueued is lost. A page is recorded while less
-than the quota is used, so it may be exceeded by less than a page.
+than the quota is used, so it may be exceeded by less than a page. Pages of files come when a worker has opened the
+file. They are counted, but nothing refuses them.
 """
 
 from __future__ import annotations
@@ -78,20 +79,35 @@ class QuotaView:
 
 
 class Full(NamedTuple):
-    """A quota that is used up, of a user or an archive. ``amount`` is the quota, ``used`` how much is used."""
+    """A quota that is used up, of a user or an archive.
+
+    Attributes:
+        amount: the quota.
+        used: how much of it is used.
+        paused: of images in flight, how many are in paused jobs.
+        paused_job: the first of these jobs.
+    """
 
     kind: Kind
     subject: Subject
     name: str
     amount: float
     used: float
+    paused: int = 0
+    paused_job: int | None = None
 
     @property
     def reason(self) -> str:
         """What a person should know: what the quota is, whose, how much of it is used, and when it is free again."""
         most, used = f"{self.amount:,.0f}", f"{self.used:,.0f}"
         if self.kind == "images_waiting":
-            return f"{most} images in flight are the most for {self.name}; {used} are. It goes on as they are done"
+            told = f"{most} images in flight are the most for {self.name}; {used} are"
+            if not self.paused:
+                return f"{told}. It goes on as they are done"
+            return (
+                f"{told}, {self.paused:,} of them in paused jobs, such as job {self.paused_job}. "
+                "It goes on as images are done, or when paused jobs are resumed or cancelled"
+            )
         if self.kind == "images_a_day":
             return f"{most} images a day are the most for {self.name}; {used} were today. It goes on at midnight UTC"
         if self.kind == "jobs_at_once":
@@ -171,21 +187,30 @@ def rename_archive(session: Session, old: str, new: str) -> None:
 
 _TODAY = "(now() AT TIME ZONE 'UTC')::date"
 
+COUNTS_WITH_ANOTHER = """EXISTS (
+    SELECT FROM job AS other WHERE other.id = job.with_job_id AND other.state IN ('running', 'paused'))"""
+"""Whether a job follows one that has not ended, and so counts with that one."""
+
+_IN_FLIGHT = "(listed - skipped - done - failed)"
+
 USED = f"""
     open_job AS MATERIALIZED (
-        SELECT {OWNER} AS owner, archive_id, sum(listed - skipped - done - failed)::bigint AS images, count(*) AS jobs
-        FROM job WHERE state IN ('running', 'paused') AND with_job_id IS NULL GROUP BY 1, 2
+        SELECT {OWNER} AS owner, archive_id, sum({_IN_FLIGHT})::bigint AS images, count(*) AS jobs,
+            sum({_IN_FLIGHT}) FILTER (WHERE state = 'paused') AS paused,
+            min(id) FILTER (WHERE state = 'paused' AND {_IN_FLIGHT} > 0) AS paused_job
+        FROM job WHERE state IN ('running', 'paused') AND NOT {COUNTS_WITH_ANOTHER} GROUP BY 1, 2
     ),
     used AS (
-        SELECT 'images_waiting' AS kind, owner, archive_id, images AS n FROM open_job
-        UNION ALL SELECT 'jobs_at_once', owner, archive_id, jobs FROM open_job
-        UNION ALL SELECT 'images_a_day', owner, archive_id, images FROM day_use WHERE day = {_TODAY}
+        SELECT 'images_waiting' AS kind, owner, archive_id, images AS n, paused, paused_job FROM open_job
+        UNION ALL SELECT 'jobs_at_once', owner, archive_id, jobs, NULL, NULL FROM open_job
+        UNION ALL SELECT 'images_a_day', owner, archive_id, images, NULL, NULL FROM day_use WHERE day = {_TODAY}
     ),
     used_by AS (
-        SELECT kind, 'user' AS subject, owner AS name, sum(n)::bigint AS n FROM used GROUP BY kind, owner
+        SELECT kind, 'user' AS subject, owner AS name, sum(n)::bigint AS n, sum(paused)::bigint AS paused,
+            min(paused_job) AS paused_job FROM used GROUP BY kind, owner
         UNION ALL
-        SELECT kind, 'archive', archive.uri, sum(n)::bigint FROM used JOIN archive ON archive.id = used.archive_id
-        GROUP BY kind, archive.uri
+        SELECT kind, 'archive', archive.uri, sum(n)::bigint, sum(paused)::bigint, min(paused_job)
+        FROM used JOIN archive ON archive.id = used.archive_id GROUP BY kind, archive.uri
     )
 """  # noqa: S608  (constants)
 """Use by user and by archive. Every open job is looked at, and no shard. The images of shards that are not closed
@@ -205,7 +230,7 @@ _FULL = f"""
         LEFT JOIN quota AS everybody
             ON everybody.kind = named.kind AND everybody.subject = 'default' AND named.subject = 'user'
     )
-    SELECT limited.*, coalesce(n, 0) AS used FROM limited
+    SELECT limited.*, coalesce(n, 0) AS used, coalesce(paused, 0) AS paused, paused_job FROM limited
     LEFT JOIN used_by USING (kind, subject, name)
     WHERE kind = ANY(:kinds) AND coalesce(n, 0) >= amount
     ORDER BY kind DESC, subject DESC, name
@@ -246,16 +271,22 @@ def require_job(session: Session, owner: str, archive_uri: str, priority: int) -
 
 def require_priority(session: Session, owner: str, priority: int) -> None:
     """Check that a user may ask for this priority. Raises ``QuotaError``."""
-    row = session.execute(
+    highest = highest_priority(session, owner)
+    if priority > highest:
+        refused = Full("highest_priority", "user", owner, highest, priority)
+        raise QuotaError(f"{refused.reason}, so it cannot be {NAMES[priority]}", refused)
+
+
+def highest_priority(session: Session, owner: str) -> int:
+    """Return the highest priority that a user may ask for, as its number."""
+    amount = session.scalar(
         text(
             """SELECT amount FROM quota WHERE kind = 'highest_priority'
                AND (subject = 'default' OR (subject = 'user' AND name = :owner)) ORDER BY subject DESC LIMIT 1"""
         ),
         {"owner": owner},
-    ).one_or_none()
-    if row is not None and row.amount is not None and priority > row.amount:
-        refused = Full("highest_priority", "user", owner, row.amount, priority)
-        raise QuotaError(f"{refused.reason}, so it cannot be {NAMES[priority]}", refused)
+    )
+    return max(NAMES) if amount is None else int(amount)
 
 
 _IMAGES: tuple[Kind, Kind] = ("images_waiting", "images_a_day")
@@ -296,7 +327,7 @@ def require_room(session: Session, job_id: int) -> None:
 
 
 def count_day(session: Session, job_id: int, images: int) -> None:
-    """Count images that a page gave to workers."""
+    """Count images that were given to workers: by a page of a listing, or since their file was opened."""
     if not images:
         return
     session.execute(text(f"DELETE FROM day_use WHERE day < {_TODAY} - 1"))  # noqa: S608  (a constant)

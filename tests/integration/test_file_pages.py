@@ -54,6 +54,13 @@ def pages(name: str, *numbers: int) -> list[str]:
 ALL = ["a.png", *pages("letter.tif", 2, 3), *pages("list.pdf", 2, 3, 4)]
 
 
+def test_pages_that_a_worker_found_are_counted_for_the_day(photos: Photos) -> None:
+    photos.run(pages=True)
+    assert photos.services.quotas.of("local").images_today == 8
+    photos.run(pages=True)
+    assert photos.services.quotas.of("local").images_today == 8
+
+
 def test_without_the_option_a_file_is_one_image(photos: Photos) -> None:
     assert counts(photos.run()) == (3, 3, 0, 0)
     assert sorted(photos.ids()) == ["a.png", "letter.tif", "list.pdf"]

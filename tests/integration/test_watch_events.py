@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from storage.database import unit_of_work
 from storage.errors import UsageError
 from storage.ledger import watch_events
 from storage.objects.base import ObjectInfo, StoreUnavailableError
@@ -60,6 +61,18 @@ def test_new_and_changed_files_are_recognised_and_known_ones_skipped(watched: Wa
     assert watched.view.event_job == job.id
     assert watched.view.searchable_after_seconds is not None
     assert counts(watched.look("b/d.jpg", "a.jpg")) == (2, 1, 1, 0), "what was read since is not read again"
+
+
+def test_no_job_has_a_higher_priority_than_the_user_of_the_watch_may_ask_for(watched: Watched, root: Path) -> None:
+    (root / "new.jpg").write_bytes(b"new")
+    watched.services.quotas.put("highest-priority", "normal")
+    assert watched.look("new.jpg").priority == "normal"
+    watched.services.quotas.put("highest-priority", "low")
+    with unit_of_work(watched.services.engine) as session:
+        watch_events.list_now(session, watched.id, "why")
+    watched.pass_time(60)
+    (listing,) = watched.do()
+    assert (listing.of_keys, listing.priority) == (False, "low")
 
 
 def test_a_deleted_file_is_missing_and_not_a_failure(watched: Watched, root: Path) -> None:

@@ -8,8 +8,9 @@ import structlog
 
 from storage.database import limit_idleness, unit_of_work
 from storage.errors import ForbiddenError
-from storage.ledger import jobs, named_keys, watch_events, watches
-from storage.ledger.views import PAGES, PRIORITIES, Priority
+from storage.ledger import jobs, named_keys, quotas, watch_events, watches
+from storage.ledger.turns import LOCAL
+from storage.ledger.views import PAGES, PRIORITIES
 from storage.objects.ignoring import Selection
 from storage.objects.source import parse_source, part_of, require_allowed
 from storage.results import teachings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_MORE_URGENT: dict[int, Priority] = {PRIORITIES["low"]: "normal"}
+_MORE_URGENT = {PRIORITIES["low"]: PRIORITIES["normal"]}
 """Jobs on a few new keys go before the listing of everything, of which there may be very much."""
 
 
@@ -76,8 +77,9 @@ class Schedule:
 
 def _create(session: Session, due: Due, *, of_keys: bool) -> int:
     asks, archive = due.asks, session.get_one(Archive, due.archive_id)
-    names = {number: name for name, number in PRIORITIES.items()}
-    priority = _MORE_URGENT.get(due.priority, "high") if of_keys else names[due.priority]
+    wanted = _MORE_URGENT.get(due.priority, PRIORITIES["high"]) if of_keys else due.priority
+    # The quota may be newer than the watch.
+    priority = quotas.NAMES[min(wanted, quotas.highest_priority(session, asks.get("said_by") or LOCAL))]
     # What people taught the model since counts, as for a job that somebody enqueues.
     vocabulary_id = asks["vocabulary_id"] or teachings.tags_in_use(session, asks["model"])
     source = part_of(due.archive_uri, due.prefix).uri

@@ -8,6 +8,9 @@ import pytest
 
 from ramq.client import Client, ProblemError
 from ramq.services.quotas import Whom
+from storage.database import unit_of_work
+from storage.ledger import quotas
+from storage.ledger.quotas import QuotaView
 from tests.services.web import assert_problem, services_of, serving
 
 if TYPE_CHECKING:
@@ -108,6 +111,15 @@ def test_searches_above_the_quota_wait_for_the_seconds_they_are_told(
     assert [client.get("/v1/tags", headers=bob).status_code for _ in range(3)] == [200, 200, 429]
     clock.now += 2
     assert client.get("/v1/search?tag=cat", headers=ann).status_code == 200
+
+
+def test_who_searches_too_much_is_told_to_wait_for_an_hour_at_most(client: TestClient, secrets: dict[str, str]) -> None:
+    tiny = QuotaView("searches_per_second", "default", "", 1e-300)  # older versions took it
+    services_of(client).quotas.put("searches-per-second", 1)  # which web servers notice
+    with unit_of_work(services_of(client).engine) as session:
+        quotas.put(session, tiny)
+    answers = [client.get("/v1/tags", headers=by(secrets["ann"])) for _ in range(2)]
+    assert (answers[1].status_code, answers[1].headers["retry-after"]) == (429, "3600")
 
 
 def test_a_token_has_a_quota_of_searches_of_its_own(client: TestClient, secrets: dict[str, str]) -> None:

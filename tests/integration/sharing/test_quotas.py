@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from ramq.services.job_wishes import JobWishes
-from ramq.services.quotas import Whom
+from ramq.services.quotas import Whom, shown
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
 from storage.ledger import jobs, quotas
@@ -149,6 +149,21 @@ def test_a_listing_waits_while_the_images_in_flight_are_the_most_and_says_so(led
     open_page(engine, second, 5)
 
 
+def test_a_listing_that_waits_for_paused_jobs_says_so(ledger: Ledger, engine: Engine) -> None:
+    put(engine, "images_waiting", 100, ledger.archive.uri, "archive")
+    first, second, waiting = listing(ledger, "ann"), listing(ledger, "bob"), listing(ledger, "cid")
+    open_page(engine, first, 60)
+    open_page(engine, second, 1_000)
+    assert "paused" not in str(ledger.view(waiting).note)
+    ledger.set_state(second, "paused")
+    assert ledger.view(waiting).note == (
+        "waiting: 100 images in flight are the most for s3://photos; 1,060 are, 1,000 of them in paused jobs, such as "
+        f"job {second}. It goes on as images are done, or when paused jobs are resumed or cancelled"
+    )
+    ledger.set_state(second, "cancelled")
+    assert ledger.view(waiting).note is None
+
+
 def test_images_a_day_are_counted_apart_from_what_is_in_flight(ledger: Ledger, engine: Engine) -> None:
     put(engine, "images_a_day", 10)
     job_id = listing(ledger, "ann")
@@ -219,6 +234,8 @@ def test_a_watch_has_no_higher_priority_than_its_user_may_ask_for(services: Serv
         ("images-waiting", -1, Whom(), "not a whole number from 0"),
         ("images-waiting", "nan", Whom(), "not a whole number from 0"),
         ("images-waiting", 1.5, Whom(), "not a whole number"),
+        ("searches-per-second", "1e-300", Whom(), "neither 0 nor a number from 0.001 to"),
+        ("searches-per-second", "nan", Whom(), "neither 0 nor a number from 0.001 to"),
         ("share", 0, Whom(user="local"), "a share is a number from 0.01 to 100"),
         ("share", None, Whom(user="local"), "unset share"),
         ("share", 2, Whom(), "share can be set for one user, and for nothing else"),
@@ -241,6 +258,11 @@ def test_a_quota_of_nobody_is_refused(services: Services) -> None:
             services.quotas.put(kind, 1, whom)
     with pytest.raises(NotFoundError, match="there is no quota images-waiting for everybody"):
         services.quotas.drop("images-waiting")
+
+
+def test_few_searches_are_allowed_and_shown(services: Services) -> None:
+    for amount, told in ((0, "0"), (0.001, "0.001"), (0.5, "0.5"), (1.5, "1.50"), (2000, "2,000")):
+        assert shown(services.quotas.put("searches-per-second", amount)) == told
 
 
 def test_who_set_a_quota_is_in_the_history(services: Services) -> None:
