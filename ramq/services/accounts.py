@@ -103,8 +103,8 @@ class AccountClient:
         Args:
             name: of the user.
             role: what the user may do from now on. Tokens with a higher role of their own have only the user's then.
-            is_enabled: False: the user's tokens count no more, and sessions of the page end for good. Jobs that the user
-                started go on.
+            is_enabled: False: the user's tokens count no more, and sessions of the page end for good. Jobs that the
+                user started go on.
             to: the new name. What the user said keeps the old one, which nobody else can get.
             by: who asks.
 
