@@ -70,21 +70,19 @@ size=${tiny:+tiny}
 # shellcheck disable=SC2086  # lists of words
 {
     step parity 60 benchmarks.parity --device "$device" --formats float32 $halves
-    step pipeline 220 benchmarks.gpu.bench_pipeline --device "$device" --name "$name" \
+    step pipeline 150 benchmarks.gpu.bench_pipeline --device "$device" --name "$name" \
         ${tiny:+--tiny --images 24 --batch 4 --seconds 0.2}
-    models ram_plus 60 ram_plus "$name" --batches $many --stage-batch $most --formats $halves --graphs
-    step thread 60 benchmarks.gpu.bench_thread --device "$device" --name "$name" --batch $most \
-        --format "${halves%% *}" ${tiny:+--tiny --seconds 0.1 --modes "as it is"}
-    step eight_bits 25 benchmarks.gpu.bench_eight_bits --device "$device" --name "$name" --batch $most ${tiny:+--tiny}
-    step decode 45 benchmarks.gpu.bench_decode --device "$device" --name "$name" \
+    models ram_plus 50 ram_plus "$name" --batches $many --stage-batch $most --formats $halves --graphs
+    step eight_bits 20 benchmarks.gpu.bench_eight_bits --device "$device" --name "$name" --batch $most ${tiny:+--tiny}
+    step decode 40 benchmarks.gpu.bench_decode --device "$device" --name "$name" \
         ${tiny:+--sizes "1 Mpx" --batch 2 --seconds 0.1}
-    step lite 45 benchmarks.gpu.bench_lite --device "$device" --name "$name" \
+    step lite 35 benchmarks.gpu.bench_lite --device "$device" --name "$name" \
         ${tiny:+--batches 2 --rounds 1 --formats float32}
-    models ram 35 ram "$name" --batches $some --stage-batch $most --formats $best
-    models tag2text 35 tag2text "$name" --batches $some --stage-batch $most --formats $best
-    step training 30 benchmarks.bench_training --device "$device" --name "$name" --size "${size:-full}" --rounds 2 \
+    models ram 30 ram "$name" --batches $some --stage-batch $most --formats $best
+    models tag2text 30 tag2text "$name" --batches $some --stage-batch $most --formats $best
+    step training 25 benchmarks.bench_training --device "$device" --name "$name" --size "${size:-full}" --rounds 2 \
         --batches $((most * 13 / 16)) --format $best ${tiny:+--tags 64}
-    step locate 75 benchmarks.bench_locate --device "$device" --name "$name" --size "${size:-full}" --rounds 1 \
+    step locate 40 benchmarks.bench_locate --device "$device" --name "$name" --size "${size:-full}" --rounds 1 \
         --pictures $((most / 2)) --batches 1 ${tiny:-8} --formats $formats
 }
 say "end"

@@ -26,7 +26,7 @@ class RecordingError(RuntimeError):
 class Recorded(Generic[R]):
     """Records what a function does with pixels, and replays it. Holds one recording: that of the last shape.
 
-    On a CPU it calls the function. Its thread is the only one that may call it.
+    On a CPU it calls the function. One thread at a time may call it.
 
     Args:
         work: takes pixels on the device and returns a tensor or a tuple of tensors. It must not wait for the device.

@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "run.sh"
 FILES = {
     "pipeline": "pipeline-*-here.json",
-    "thread": "thread-*-here.json",
     "eight_bits": "eight-bits-*-here.json",
     "decode": "decode-gpu-*-here.json",
     "lite": "lite-gpu-*-here.json",

@@ -69,6 +69,9 @@ class Shard:
     def labelled(self, _lease: object) -> Any:
         return nullcontext()
 
+    def begun(self, _lease: object, _works: object) -> None:
+        """Trace nothing."""
+
     def add(self, _lease: object, seconds: float) -> None:
         self.times.append(seconds)
 

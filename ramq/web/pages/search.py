@@ -77,7 +77,7 @@ def _screen(
     if problem is None:
         found, problem = _find(request, services, links, 0 if is_more else FACETS)
     if is_more and problem is None:
-        return _show(request, "_hits.html", links=links, hits=found.page)
+        return _show(request, "_hits.html", links=links, hits=found.page, refused=None)
     return _show(
         request,
         "search.html",
