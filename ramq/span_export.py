@@ -18,6 +18,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from ramq.span_answers import session
 from storage import traces
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ log = logging.getLogger(__name__)
 EXIT_SECONDS = 3.0
 """How long the end of a process may wait for the collector to take the last spans."""
 
-_QUERY = "url.query"
+_QUERY, _PATH = "url.query", "url.path"
 
 
 def provide(service: str, release: str) -> Tracer:
     """Make the provider of this process, and return the tracer of ramq. Raises ``ValueError`` on wrong variables."""
     about = Resource.create({"service.name": service, "service.version": release})
     provider = TracerProvider(resource=about.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
-    provider.add_span_processor(WithoutQueries())
-    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter())))
+    provider.add_span_processor(WithoutWhatWasSent())
+    provider.add_span_processor(BatchSpanProcessor(ToldOnce(OTLPSpanExporter(session=session()))))
     trace.set_tracer_provider(provider)
     _quieten()  # not before: the SDK warns of variables that it does not understand
     atexit.register(_stop, provider)
@@ -76,11 +77,16 @@ class _Once(logging.Filter):
         return is_new
 
 
-class WithoutQueries(SpanProcessor):
-    """Keeps what people search for, and secrets in addresses, out of spans: of a query only the names stay."""
+class WithoutWhatWasSent(SpanProcessor):
+    """Keeps what people search for, names, and secrets in addresses out of spans.
+
+    Of a query only the names stay, and of a path nothing: the attribute ``http.route`` has its pattern.
+    """
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  (the SDK's)
-        """Replace the values of a request's query."""
+        """Replace the path of a request, and the values of its query."""
+        if _PATH in (span.attributes or {}):
+            span.set_attribute(_PATH, "…")
         query = (span.attributes or {}).get(_QUERY)
         if isinstance(query, str):
             span.set_attribute(_QUERY, urlencode([(name, "…") for name, _ in parse_qsl(query, keep_blank_values=True)]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 
+from storage import page_sessions
 from storage.database import limit_idleness, wait_for_lock
 from storage.page import Page
 
@@ -38,9 +39,6 @@ What = Literal[
     "quota_set",
     "quota_unset",
 ]
-
-SESSION_DAYS = 30
-"""How long a session of the page lasts at most."""
 
 _LOCK = 7_263_778
 
@@ -179,7 +177,7 @@ def known(session: Session) -> Known:
     renamed = {former: row.name for row in names for former in row.former_names}
     limits = session.execute(text("SELECT subject, name, amount FROM quota WHERE kind = 'searches_per_second'"))
     searches = {(row.subject, row.name): row.amount for row in limits}
-    return Known(newest, has_tokens(session), tokens, _sessions(session), renamed, searches)
+    return Known(newest, has_tokens(session), tokens, page_sessions.lasting(session), renamed, searches)
 
 
 def has_tokens(session: Session) -> bool:
@@ -324,32 +322,6 @@ def tokens(session: Session, user: str | None = None, token_id: int | None = Non
 def revoke(session: Session, token_id: int) -> None:
     """Revoke a token. It stays in the list."""
     session.execute(text("UPDATE access_token SET revoked_at = now() WHERE id = :id"), {"id": token_id})
-
-
-def add_session(session: Session, cookie_hash: bytes) -> None:
-    """Note that a session of the page has begun. Those that are too old by now are deleted."""
-    session.execute(
-        text("DELETE FROM page_session WHERE started_at < now() - make_interval(days => :days)"),
-        {"days": SESSION_DAYS},
-    )
-    session.execute(text("INSERT INTO page_session (hash) VALUES (:hash)"), {"hash": cookie_hash})
-
-
-def end_session(session: Session, cookie_hash: bytes) -> bool:
-    """Forget a session of the page. Returns whether there was one."""
-    ended = session.execute(text("DELETE FROM page_session WHERE hash = :hash RETURNING hash"), {"hash": cookie_hash})
-    return ended.first() is not None
-
-
-def _sessions(session: Session) -> dict[bytes, float]:
-    rows = session.execute(
-        text(
-            """SELECT hash, extract(epoch FROM started_at + make_interval(days => :days) - now()) AS seconds_left
-               FROM page_session WHERE started_at > now() - make_interval(days => :days)"""
-        ),
-        {"days": SESSION_DAYS},
-    )
-    return {bytes(row.hash): float(row.seconds_left) for row in rows}
 
 
 def note_use(session: Session, token_ids: Sequence[int]) -> None:

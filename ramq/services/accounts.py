@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ramq.services.author import LOCAL
 from ramq.services.token_secrets import digest_of, new_secret, session_from
-from storage import accounts
+from storage import accounts, page_sessions
 from storage.accounts import ROLES, Role
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
@@ -103,7 +103,8 @@ class AccountClient:
         Args:
             name: of the user.
             role: what the user may do from now on. Tokens with a higher role of their own have only the user's then.
-            is_enabled: False: the user's tokens count no more. Jobs that the user started go on.
+            is_enabled: False: the user's tokens count no more, and sessions of the page end for good. Jobs that the
+                user started go on.
             to: the new name. What the user said keeps the old one, which nobody else can get.
             by: who asks.
 
@@ -121,11 +122,14 @@ class AccountClient:
                 accounts.note(session, by, "role", name, detail=f"{user.role} → {known}")
             if is_enabled is not None and user.is_enabled != is_enabled:
                 accounts.change(session, user.id, is_enabled=is_enabled)
+                if not is_enabled:
+                    page_sessions.end_all(session, name)
                 accounts.note(session, by, "enabled" if is_enabled else "disabled", name)
             self._require_admin(session, before, name)
             if to is not None and to != name:
                 _require_free(session, to, of=name)
                 accounts.change(session, user.id, name=to)
+                page_sessions.rename(session, name, to)
                 quotas.rename(session, name, to)
                 accounts.note(session, by, "renamed", to, detail=f"{name} → {to}")
             return _user(session, name if to is None else to)
@@ -146,6 +150,7 @@ class AccountClient:
             user = _user(session, name)
             before, had_tokens = accounts.admins(session), accounts.has_tokens(session)
             accounts.remove(session, user.id)
+            page_sessions.end_all(session, name)
             if not (opens and not accounts.users(session)):
                 self._require_admin(session, before, name)
                 if had_tokens and not self._has_setting and not accounts.has_tokens(session):
@@ -236,13 +241,13 @@ class AccountClient:
     def start_session(self, cookie_hash: bytes, user: str) -> None:
         """Note that ``user`` signed in on the page, with the cookie that has this SHA-256."""
         with self.changing() as session:
-            accounts.add_session(session, cookie_hash)
+            page_sessions.add(session, cookie_hash, user)
             accounts.note(session, user, "signed_in", user)
 
     def end_session(self, cookie_hash: bytes, user: str) -> None:
         """End the session of the page whose cookie has this SHA-256. A session that has ended stays so."""
         with self.changing() as session:
-            if accounts.end_session(session, cookie_hash):
+            if page_sessions.end(session, cookie_hash):
                 accounts.note(session, user, "signed_out", user)
 
     # For requests and for reading ------------------------------------------------------------------------------------

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 DECODERS = 2
 """The number of pictures that a web server decodes at the same time."""
 
+UPLOAD_SECONDS = 5
+"""How long a picture to search by may take to decode. People wait for it, and others wait behind it."""
+
 GLANCE = 32
 """The side, in pixels, at which a file is decoded only to see whether it is a picture."""
 
@@ -105,7 +108,7 @@ class QueryModels:
         self._texts: _Kept[QueryTexts] = _Kept(settings.models_path)
         self._recognizers: _Kept[Recognizer] = _Kept(settings.models_path)
         self._encoders: _Kept[ImageEncoder] = _Kept(settings.models_path)
-        self._decoders: Decoders | None = None
+        self._decoders: dict[int | None, Decoders] = {}
 
     def encode_text(self, text: str, generation: Generation) -> NDArray[np.float32]:
         """Return the vector (D,) of a text, with which a generation's vectors of images can be compared.
@@ -150,19 +153,30 @@ class QueryModels:
         from workers.pipeline.retry import UndecodableError  # noqa: PLC0415
 
         try:
-            return self.decoders().decode_for_all(picture, preparations)
+            return self._decoders_of(UPLOAD_SECONDS).decode_for_all(picture, preparations)
         except UndecodableError as error:
             raise UsageError(f"this file is not a picture that ramq can read: {error}") from error
 
     def decoders(self) -> Decoders:
-        """Return the processes that decode query pictures and thumbnails. They start at their first use."""
-        from workers.pipeline.decoders import Decoders  # noqa: PLC0415  (Pillow; not every command needs it)
+        """Return the processes that decode pictures of archives. They start at their first use.
+
+        Pictures to search by have others, so that thumbnails never wait for them.
+        """
+        return self._decoders_of(None)
+
+    def _decoders_of(self, seconds: int | None) -> Decoders:
+        """Return those with this time limit; None: the one of workers."""
+        from workers.pipeline.decoders import (  # noqa: PLC0415  (Pillow; not every command needs it)
+            PICTURE_SECONDS,
+            Decoders,
+        )
 
         with self._decoder_lock:
-            if self._decoders is None:
+            if seconds not in self._decoders:
                 count, most = min(DECODERS, self._settings.decode_threads), self._settings.max_pixels
-                self._decoders = Decoders(count, most, reads_truncated=self._settings.truncated == "read")
-            return self._decoders
+                limit, reads = seconds or PICTURE_SECONDS, self._settings.truncated == "read"
+                self._decoders[seconds] = Decoders(count, most, limit, reads_truncated=reads)
+            return self._decoders[seconds]
 
     def _texts_of(self, generation: Generation) -> QueryTexts:
         is_tower = generation.stage != RECOGNITION

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from ramq.schemas.problem import Problem
+from ramq.services.query_models import DECODERS
 from ramq.web.api import backlog as api_backlog
 from ramq.web.api import dataset_steps as api_dataset_steps
 from ramq.web.api import datasets as api_datasets
@@ -46,6 +47,7 @@ from ramq.web.pages import reviews as review_pages
 from ramq.web.pages import teaching as teaching_pages
 from ramq.web.pages import training as training_pages
 from ramq.web.pages import users as user_pages
+from ramq.web.places import Places
 from ramq.web.problems import (
     CODES,
     MEDIA_TYPE,
@@ -77,6 +79,12 @@ if TYPE_CHECKING:
 
 OPENAPI_PATH = "/v1/openapi.json"
 REMEMBERED_PICTURES_BYTES = 128 * 1024 * 1024
+
+UPLOADS, UPLOAD_WAIT_SECONDS = 2 * DECODERS, 10.0
+"""How many searches by a picture are answered at a time, and how long others wait for their turn."""
+
+SHOWN, SHOWN_WAIT_SECONDS = 8, 60.0
+"""The same of thumbnails and parts of pictures: a page has 60."""
 
 # Every operation of the API may return any of these. All are problem documents.
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -148,6 +156,9 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
     app.state.callers, app.state.roles = callers, roles
     app.state.metrics = metrics
     app.state.pictures = Pictures(REMEMBERED_PICTURES_BYTES)
+    app.state.uploads = Places(UPLOADS, UPLOAD_WAIT_SECONDS, "searches by a picture are being answered")
+    app.state.shown = Places(SHOWN, SHOWN_WAIT_SECONDS, "pictures are being made smaller")
+    app.state.readiness = Places(4, UPLOAD_WAIT_SECONDS, "checks of the services are running")
     app.state.teaching_turns = Turns()
     app.state.exports = Streams()
     app.state.is_stopping, app.state.limit = is_stopping, limit

@@ -49,13 +49,15 @@ class AccessToken(Base):
 
 
 class PageSession(Base):
-    """That somebody signed in on the page and has not signed out. Whose it is, the cookie says, not this row."""
+    """That somebody signed in on the page and has not signed out. The cookie says with which token."""
 
     __tablename__ = "page_session"
 
     # SHA-256 of the cookie. Nothing that is stored can be used as one.
     hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # The present name of who it is, or that of a token in the settings. None: an older version did not note it.
+    name: Mapped[str | None]
 
 
 class AccountEvent(Base):

@@ -94,3 +94,67 @@ def test_a_session_ends_after_thirty_days_whatever_the_browser_keeps(
     client.post("/login", data={"token": "r-secret"})
     with unit_of_work(services_of(client).engine) as session:
         assert session.scalar(text("SELECT count(*) FROM page_session")) == 1
+
+
+def signed_in(client: TestClient, secret: str) -> dict[str, str]:
+    client.post("/login", data={"token": secret})
+    cookie = {"cookie": f"ramq_session={client.cookies['ramq_session']}"}
+    client.cookies.clear()
+    return cookie
+
+
+def test_sessions_of_a_user_who_was_disabled_do_not_come_back(make: Callable[..., TestClient], clock: Clock) -> None:
+    client = make()
+    accounts = services_of(client).accounts
+    accounts.add("boss", "admin")
+    accounts.add("ann", "look")
+    boss = signed_in(client, accounts.create_token("boss").secret)
+    secret = accounts.create_token("ann").secret
+    session = signed_in(client, secret)
+    accounts.change("ann", to="anna")
+    later(clock)
+    assert client.get("/v1/jobs", headers=session).status_code == 200
+    accounts.change("anna", is_enabled=False)
+    accounts.change("anna", is_enabled=True)
+    later(clock)
+    assert client.get("/v1/jobs", headers=session).status_code == 401
+    assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200
+    assert client.get("/v1/jobs", headers=boss).status_code == 200
+    session = signed_in(client, secret)
+    accounts.remove("anna")
+    accounts.add("anna", "look")
+    accounts.create_token("anna")
+    later(clock)
+    assert client.get("/v1/jobs", headers=session).status_code == 401
+
+
+def test_a_session_of_an_older_version_ends_when_anybody_is_disabled(
+    make: Callable[..., TestClient], clock: Clock
+) -> None:
+    client = make()
+    accounts = services_of(client).accounts
+    for name in ("boss", "ann"):
+        accounts.add(name, "admin")
+    session = signed_in(client, accounts.create_token("boss").secret)
+    with unit_of_work(services_of(client).engine) as unnamed:
+        unnamed.execute(text("UPDATE page_session SET name = NULL"))
+    accounts.change("ann", is_enabled=False)
+    later(clock)
+    assert client.get("/v1/jobs", headers=session).status_code == 401
+
+
+def test_a_user_has_a_hundred_sessions_and_the_oldest_ends(make: Callable[..., TestClient], clock: Clock) -> None:
+    client = make()
+    accounts = services_of(client).accounts
+    accounts.add("boss", "admin")
+    secret = accounts.create_token("boss").secret
+    first, second = signed_in(client, secret), signed_in(client, secret)
+    for number in range(98):
+        accounts.start_session(number.to_bytes(32), "boss")
+    later(clock)
+    assert client.get("/v1/jobs", headers=first).status_code == 200
+    accounts.start_session(b"one more", "boss")
+    accounts.start_session(b"somebody", "else")
+    later(clock)
+    assert client.get("/v1/jobs", headers=first).status_code == 401
+    assert client.get("/v1/jobs", headers=second).status_code == 200

@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from ramq.logs import configure_structlog
 from ramq.settings import Settings
-from ramq.span_export import ToldOnce, WithoutQueries
+from ramq.span_export import ToldOnce, WithoutWhatWasSent
 from ramq.tracing import start
 from ramq.web.problems import install_problem_handlers, make_problem
 from ramq.web.request_ids import HEADER, RequestIds
@@ -44,7 +44,7 @@ def recorded() -> Iterator[InMemorySpanExporter]:
     """Traces are on; what they record."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
-    provider.add_span_processor(WithoutQueries())
+    provider.add_span_processor(WithoutWhatWasSent())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     traces.turn_on(provider.get_tracer("test"), names_keys=False)
     yield exporter

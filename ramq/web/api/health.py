@@ -1,4 +1,7 @@
-"""Routes for load balancers, orchestrators and Prometheus."""
+"""Routes for load balancers, orchestrators and Prometheus.
+
+The first two need none of the threads that answer other requests: a server with much to do is not taken for a dead one.
+"""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -11,15 +14,15 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
-def healthz() -> str:
+async def healthz() -> str:
     """Return `ok` if the process is alive."""
     return "ok"
 
 
 @router.get("/readyz", responses={503: {"description": "a required service is unavailable"}})
-def readyz(request: Request, services: ServicesDep) -> JSONResponse:
+async def readyz(request: Request, services: ServicesDep) -> JSONResponse:
     """Return each required service with `ok`, or with its error. The status is 503 unless all are `ok`."""
-    states = services.ready()
+    states = await request.app.state.readiness.run(services.ready)
     is_ready = all(state == "ok" for state in states.values())
     caller = caller_in(request)
     if caller.token is None and caller.needs_token:

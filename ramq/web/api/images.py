@@ -6,7 +6,6 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
-from starlette.concurrency import run_in_threadpool
 
 from ramq.schemas.hits import FacetOut, FacetsOut, FileFacetsOut, HitsOut, NoteOut, RegionFacetsOut
 from ramq.schemas.views import (
@@ -73,7 +72,7 @@ async def search_by_image(request: Request, services: ServicesDep, query: Search
     """Find images similar to an uploaded picture. Send a form with the field `image`, or the picture as the body."""
     picture = await read_picture(request)
     with request.app.state.metrics.search_seconds("image"):
-        page = await run_in_threadpool(services.search.by_image, picture, query)
+        page = await request.app.state.uploads.run(services.search.by_image, picture, query)
     return HitsOut.model_validate(page)
 
 
@@ -107,7 +106,7 @@ def get_image(services: ServicesDep, image_id: Id) -> ImageOut:
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "not modified"}},
 )
-def get_thumbnail(
+async def get_thumbnail(
     request: Request,
     services: ServicesDep,
     image_id: Id,
@@ -116,7 +115,7 @@ def get_thumbnail(
     ] = 320,
 ) -> Response:
     """Return a small JPEG of the image. This server makes it from the original."""
-    content, etag = services.images.thumbnail(image_id, size=size)
+    content, etag = await request.app.state.shown.run(services.images.thumbnail, image_id, size=size)
     return answer_with_jpeg(content, etag, "private, max-age=300, stale-while-revalidate=86400", request.headers)
 
 

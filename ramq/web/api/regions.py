@@ -33,7 +33,7 @@ def get_regions(
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "not modified"}},
 )
-def get_crop(
+async def get_crop(
     request: Request,
     services: ServicesDep,
     image_id: Id,
@@ -45,7 +45,7 @@ def get_crop(
     ] = 256,
 ) -> Response:
     """Return a JPEG of one region, with a margin of 5% of its width and height on each side. Masks are not applied."""
-    content, etag = services.images.crop(image_id, number, side)
+    content, etag = await request.app.state.shown.run(services.images.crop, image_id, number, side)
     # Corrections and new results give numbers to other regions, so a browser must ask each time.
     return answer_with_jpeg(content, etag, "private, no-cache", request.headers)
 

@@ -38,11 +38,11 @@ def get_review(services: ServicesDep, name: Version) -> ReviewOut:
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "not modified"}},
 )
-def get_decided_crop(
+async def get_decided_crop(
     request: Request, services: ServicesDep, name: Version, image_id: Id, tag: TagOf, side: Side = 256
 ) -> Response:
     """Return a JPEG of what a tag was decided on: its region in the picture, or the picture."""
-    content, etag = services.reviews.crop(name, tag, image_id, side)
+    content, etag = await request.app.state.shown.run(services.reviews.crop, name, tag, image_id, side)
     return answer_with_jpeg(content, etag, "private, max-age=300", request.headers)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from ramq.services.keywords import MAX_NAMED, STEP_SECONDS, in_files_told
 from ramq.web.api.keywords import asked_in_words
@@ -14,6 +15,7 @@ from ramq.web.deps import (
     MAX_TEXT,
     FiltersDep,
     Id,
+    SearchForm,
     SearchFormDep,
     ServicesDep,
     caller_of,
@@ -63,7 +65,7 @@ def show_keywords(
 
 
 @router.post("/keywords")
-def change_keywords(
+async def change_keywords(
     request: Request,
     services: ServicesDep,
     asked: FiltersDep,
@@ -72,6 +74,14 @@ def change_keywords(
     picture: Picture = None,
 ) -> Response:
     """Give keywords to images of a search, or remove them. Errors are shown on the page of the search."""
+    done = await run_in_threadpool(_change, request, services, asked, said)
+    if isinstance(done, Refused):
+        return await show_screen(request, services, search, picture or None, done)
+    return done
+
+
+def _change(request: Request, services: Services, asked: SearchForm, said: SaidOfImages) -> Response | Refused:
+    """Do what ``change_keywords`` was asked to do. Returns why not, if not."""
     by = caller_of(request)
     words = words_in(said.words)
     add, remove = (words, []) if said.say == "give" else ([], words)
@@ -89,8 +99,7 @@ def change_keywords(
             act = services.keywords.begin(ids, add=add, remove=remove, with_tags=said.with_tags, by=by)
         services.keywords.go_on(act.id, seconds=STEP_SECONDS)
     except UsageError as error:
-        refused = Refused(problem_of(error), said.words, said.which, said.with_tags, frozenset(said.image))
-        return show_screen(request, services, search, picture or None, refused)
+        return Refused(problem_of(error), said.words, said.which, said.with_tags, frozenset(said.image))
     return _to(act, said.back)
 
 

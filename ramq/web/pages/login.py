@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ramq.web.deps import templates_of
 from ramq.web.problems import make_problem
 from ramq.web.tokens import COOKIE
-from storage.accounts import SESSION_DAYS
+from storage.page_sessions import SESSION_DAYS
 
 router = APIRouter(include_in_schema=False)
 

@@ -40,15 +40,26 @@ Picture = Annotated[str | None, Query(pattern="^([0-9a-f]{64})?$")]
 
 
 @router.get("/")
-def show_search(request: Request, services: ServicesDep, asked: SearchFormDep, picture: Picture = None) -> Response:
+async def show_search(
+    request: Request, services: ServicesDep, asked: SearchFormDep, picture: Picture = None
+) -> Response:
     """Show the hits, the facets that narrow the search, and the search form."""
-    return show_screen(request, services, asked, picture or None)
+    return await show_screen(request, services, asked, picture or None)
 
 
-def show_screen(
+async def show_screen(
     request: Request, services: Services, asked: SearchForm, picture: str | None, refused: Refused | None = None
 ) -> Response:
-    """Return the page of a search, with what was refused of its form for keywords."""
+    """Return the page of a search, with what was refused of its form for keywords. Raises ``BusyError``."""
+    if picture is None:
+        return await run_in_threadpool(_screen, request, services, asked, picture, refused)
+    shown: Response = await request.app.state.uploads.run(_screen, request, services, asked, picture, refused)
+    return shown
+
+
+def _screen(
+    request: Request, services: Services, asked: SearchForm, picture: str | None, refused: Refused | None
+) -> Response:
     problem = None
     try:
         links = Links(services.search.read(asked.others, asked.q), picture)
