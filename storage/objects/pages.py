@@ -94,7 +94,7 @@ def further_pages(file: ObjectInfo, pages: int, most: int) -> list[ObjectInfo]:
 
 
 def looked_up(store: ObjectStore, entry: ObjectInfo) -> ObjectInfo:
-    """Return an entry of a list as it is in the store. That of a page stays: its key does not say the file's version."""
+    """Return an entry of a list as it is in the store. That of a page stays: its version is not known."""
     seen = store.stat(entry.key)
     return entry if seen.version == MISSING_VERSION and PAGE_NAME.fullmatch(entry.key.rpartition("/")[2]) else seen
 
