@@ -134,7 +134,7 @@ def test_a_token_has_a_quota_of_searches_of_its_own(client: TestClient, secrets:
 
 def test_tokens_of_the_settings_have_quotas_too(make_client: Callable[..., Any]) -> None:
     client = make_client(api_tokens=("eye:read:r-secret",))
-    services_of(client).quotas.put("searches-per-second", 1, Whom(user="eye"))
+    services_of(client).quotas.put("searches-per-second", 0.01, Whom(user="eye"))
     assert [client.get("/v1/tags", headers=by("r-secret")).status_code for _ in range(2)] == [200, 429]
 
 

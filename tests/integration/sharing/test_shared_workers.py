@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from ramq.client import Client
 from storage.database import unit_of_work
+from storage.errors import ConflictError
 from tests.services.fleet import wait_for
 from tests.services.web import serving
 
@@ -54,7 +56,7 @@ def test_small_users_do_not_wait_for_a_greedy_one(services: Services, fleet: Fle
     with serving(services) as url:
         with Client(url, token=secrets["greedy"]) as greedy:
             of_greedy = [greedy.enqueue(str(folder)).id for folder in large]
-        fleet.start(2, RAMQ_SHARD_SIZE=str(SHARD), RAMQ_BATCH_SIZE=str(SHARD), NULL_MODEL_SECONDS="0.3")
+        fleet.start(2, RAMQ_SHARD_SIZE=str(SHARD), RAMQ_BATCH_SIZE=str(SHARD), NULL_MODEL_SECONDS="1")
         for job_id in of_greedy:
             wait_for(services, job_id, fleet, lambda job: not job.is_listing)
         ids = {}
@@ -74,7 +76,8 @@ def test_small_users_do_not_wait_for_a_greedy_one(services: Services, fleet: Fle
         # One claim of each other user, and those at the same moment as its listing or its claim.
         assert claimed.index(job_id) - before <= 10 + 2, events
     for job_id in of_greedy:
-        assert services.jobs.get(job_id).is_over or services.jobs.cancel(job_id).state == "cancelled"
+        with suppress(ConflictError):  # it has ended meanwhile
+            services.jobs.cancel(job_id)
 
 
 def test_a_listing_goes_on_when_there_is_room_again_and_nothing_is_lost(
@@ -82,8 +85,8 @@ def test_a_listing_goes_on_when_there_is_room_again_and_nothing_is_lost(
 ) -> None:
     first, second = pictures(tmp_path / "first", 60), pictures(tmp_path / "second", 40)
     services.quotas.put("images-waiting", 50)
-    fleet.start(1, RAMQ_SHARD_SIZE=str(SHARD), RAMQ_BATCH_SIZE=str(SHARD), NULL_MODEL_SECONDS="0.2")
     ids = [services.jobs.create(str(folder), by="ann").id for folder in (first, second)]
+    fleet.start(1, RAMQ_SHARD_SIZE=str(SHARD), RAMQ_BATCH_SIZE=str(SHARD), NULL_MODEL_SECONDS="1")
     waiting = wait_for(services, ids[1], fleet, lambda job: job.note is not None or job.is_over)
     assert waiting.note is not None
     assert waiting.note.startswith("waiting: 50 images in flight are the most for ann; 60 are.")
