@@ -7,16 +7,16 @@ from fastapi import APIRouter, Query, Request
 from ramq.schemas.quotas import KindName, NewQuota, QuotaOut, UseOut
 from ramq.schemas.views import PageOut
 from ramq.services.quotas import Whom
-from ramq.web.deps import MAYBE_BLANK, MaybeId, ServicesDep, caller_of
+from ramq.web.deps import MAX_ID, ServicesDep, caller_of
 from storage.ledger.quotas import QuotaView
 
 router = APIRouter(prefix="/v1/quotas", tags=["quotas"])
 
-_User = Annotated[str | None, Query(max_length=64, pattern=r"^[^\x00]*$", description="of this user"), MAYBE_BLANK]
+# Blank ones are refused: somebody may have meant less than the quota of all users.
+_User = Annotated[str | None, Query(max_length=64, pattern=r"^[^\x00]*\S[^\x00]*$", description="of this user")]
+_Token = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 _Archive = Annotated[
-    str | None,
-    Query(max_length=4_096, pattern=r"^[^\x00]*$", description="of this archive: id or URI"),
-    MAYBE_BLANK,
+    str | None, Query(max_length=4_096, pattern=r"^[^\x00]*\S[^\x00]*$", description="of this archive: id or URI")
 ]
 
 
@@ -51,7 +51,7 @@ def unset_quota(
     services: ServicesDep,
     kind: KindName,
     user: _User = None,
-    token: MaybeId = None,
+    token: _Token = None,
     archive: _Archive = None,
 ) -> QuotaOut:
     """Remove a quota, and return it. A user without an own one has that of all users."""
