@@ -240,7 +240,8 @@ def test_many_events_of_few_keys_are_one_job(watched: Watched) -> None:
         watched.tell(*(["a.jpg", "b/c.jpg"] * 500))
     watched.pass_time(60)
     (job,) = watched.do()
-    assert (job.of_keys, job.listed, job.skipped) == (True, 2, 2)
+    # Both are read once more: an event may tell of files of equal size and time that traded names.
+    assert (job.of_keys, job.listed, job.skipped) == (True, 2, 0)
     assert watched.plan.ledger.scalar("SELECT count(*) FROM job_key") == 0
 
 
