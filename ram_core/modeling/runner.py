@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 import torch
@@ -171,18 +172,14 @@ class Runner(Generic[N]):
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _plain(self, pixels: torch.Tensor) -> Tagged:
+        return self._run(self.network, pixels)
+
+    def _run(self, network: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:
         with self._autocast(self.dtype):
-            tagged: Tagged = self.network(pixels)
-        return tagged
+            return network(pixels)
 
     def _fixed_size(self) -> Callable[[torch.Tensor], Tagged]:
-        network = torch.compile(self.network, dynamic=False) if self.compiled else self.network
-
-        def work(pixels: torch.Tensor) -> Tagged:
-            with self._autocast(self.dtype):
-                tagged: Tagged = network(pixels)
-            return tagged
-
+        work = partial(self._run, torch.compile(self.network, dynamic=False) if self.compiled else self.network)
         return Recorded(work, self.device) if self.recorded else work
 
     def _tag_fixed(self, fixed: Callable[[torch.Tensor], Tagged], pixels: torch.Tensor) -> Tagged:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from storage.errors import UsageError
+from storage.objects.ignoring import Selection
 
 ModelOf = Annotated[str | None, typer.Option(help="A model of `ramq models list`; default: RAMQ_MODEL.")]
 Caption = Annotated[
@@ -24,6 +25,11 @@ Exclude = Annotated[
 Defaults = Annotated[bool, typer.Option("--defaults/--no-defaults", help="Leave out known junk, sidecars and films.")]
 
 Pages = Annotated[bool, typer.Option("--pages", help="Each page of a TIFF or PDF file is an image of its own.")]
+
+
+def selected(include: list[str] | None, exclude: list[str] | None, *, defaults: bool) -> Selection:
+    """Return which keys ``--include``, ``--exclude`` and ``--defaults`` leave."""
+    return Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults)
 
 
 def stages_named(option: str | None) -> list[str]:

@@ -20,10 +20,11 @@ from ramq.cli.job_options import (
     Pages,
     Priority,
     Stages,
+    selected,
     stages_named,
 )
 from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
-from storage.objects.ignoring import Selection, default_list
+from storage.objects.ignoring import default_list
 from storage.texts import visible
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def enqueue(
             priority=priority,
             vocabulary=vocabulary,
             stages=further,
-            selection=Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults),
+            selection=selected(include, exclude, defaults=defaults),
             pages=pages,
             by=ramq.author,
         )

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.job_options import Defaults, Exclude, Include, ModelOf, Pages, Stages, stages_named
+from ramq.cli.job_options import Defaults, Exclude, Include, ModelOf, Pages, Stages, selected, stages_named
 from ramq.cli.output import duration, err, file_size, out, print_json, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.errors import UsageError
-from storage.objects.ignoring import Selection
 from storage.texts import visible
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def estimate(
     if device not in {None, "cpu", "cuda", "mps"}:
         raise UsageError(f"unknown kind of device {device!r}; choose one of cpu, cuda, mps")
     settings = settings_for()
-    selection = Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults)
+    selection = selected(include, exclude, defaults=defaults)
     wishes = JobWishes(model=model, stages=stages_named(stages), selection=selection)
     prices = Prices(gpu_hour_price, cpu_hour_price, request_price)
     with services(settings) as ramq:

@@ -17,10 +17,10 @@ from ramq.cli.job_options import (
     Pages,
     Priority,
     Stages,
+    selected,
     stages_named,
 )
 from ramq.cli.output import duration, err, out, print_json, print_table
-from storage.objects.ignoring import Selection
 from storage.texts import visible
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def add(
     from ramq.services.job_wishes import JobWishes  # noqa: PLC0415  (`--help` needs none of it)
 
     further = stages_named(stages)
-    selection = Selection(tuple(include or ()), tuple(exclude or ()), has_defaults=defaults)
+    selection = selected(include, exclude, defaults=defaults)
     with services() as ramq:
         added = ramq.watches.add(
             source,

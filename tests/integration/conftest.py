@@ -17,6 +17,7 @@ from tests import crop_archive
 from tests.ledger import Ledger
 from tests.metadata_archive import worker
 from tests.same_picture import Photos, picture
+from tests.services.clock import Clock
 from tests.services.recognised import settings_for
 from tests.services.web import described_once
 
@@ -50,6 +51,23 @@ def make_client(recognised_engine: Engine, tmp_path: Path, broker_url: str) -> C
 @pytest.fixture
 def client(make_client: Callable[..., TestClient]) -> TestClient:
     return make_client()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make(make_client: Callable[..., TestClient], clock: Clock) -> Callable[..., TestClient]:
+    """Makes web servers over one database, all with the clock of the test."""
+
+    def make_one(**changes: Any) -> TestClient:
+        client = make_client(**changes)
+        client.app.state.callers._clock = clock  # type: ignore[attr-defined]  # FastAPI's own
+        return client
+
+    return make_one
 
 
 @pytest.fixture

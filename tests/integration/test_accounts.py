@@ -13,7 +13,7 @@ from ramq.web.server import listen
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
 from tests.services.recognised import CAT
-from tests.services.web import assert_problem, services_of
+from tests.services.web import assert_problem, bearer, services_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,37 +21,11 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from ramq.services.accounts import AccountClient
+    from tests.services.clock import Clock
 
 pytestmark = pytest.mark.services
 
 HTML = {"accept": "text/html"}
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def make(make_client: Callable[..., TestClient], clock: Clock) -> Callable[..., TestClient]:
-    """Makes web servers over one database, all with the clock of the test."""
-
-    def make_one(**changes: Any) -> TestClient:
-        client = make_client(**changes)
-        client.app.state.callers._clock = clock  # type: ignore[attr-defined]  # FastAPI's own
-        return client
-
-    return make_one
 
 
 @pytest.fixture
@@ -62,10 +36,6 @@ def client(make: Callable[..., TestClient]) -> TestClient:
 @pytest.fixture
 def accounts(client: TestClient) -> AccountClient:
     return services_of(client).accounts
-
-
-def bearer(secret: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {secret}"}
 
 
 def later(clock: Clock) -> None:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from storage.database import unit_of_work
 from storage.errors import ConflictError, UsageError
-from tests.integration.test_accounts import Clock, later
+from tests.integration.test_accounts import later
 from tests.services.web import services_of
 
 if TYPE_CHECKING:
@@ -21,20 +21,14 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from ramq.services.accounts import AccountClient
+    from tests.services.clock import Clock
 
 pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(make_client: Callable[..., TestClient], clock: Clock) -> TestClient:
-    client = make_client()
-    client.app.state.callers._clock = clock  # type: ignore[attr-defined]  # FastAPI's own
-    return client
+def client(make: Callable[..., TestClient]) -> TestClient:
+    return make()
 
 
 @pytest.fixture

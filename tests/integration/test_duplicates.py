@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from storage.errors import NotFoundError, UsageError
 from storage.results.copies import Copies
 from storage.search.views import SearchQuery
 from tests.same_picture import Photos, picture
-from tests.services.command_line import run_here
+from tests.services.command_line import run_on, said_on
 from tests.services.web import services_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from starlette.testclient import TestClient
 
-    from ramq.settings import Settings
     from ramq.wiring import Services
     from workers.lifecycle import Worker
 
@@ -138,14 +138,8 @@ def test_hidden_copies_are_all_but_the_first_of_each_group() -> None:
     assert copies.hidden(np.array([], dtype=np.int64)).tolist() == []
 
 
-def test_the_command_line_lists_and_writes_groups(photos: Photos, settings: Settings) -> None:
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
-
-    def run(*words: str) -> str:
-        done = run_here(words, environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+def test_the_command_line_lists_and_writes_groups(photos: Photos) -> None:
+    run = partial(said_on, photos.services)
     assert [line.split()[0] for line in run("duplicates").splitlines()[1:]] == ["4", "2"]
     assert [group["count"] for group in json.loads(run("duplicates", "--json", "--limit", "1"))["items"]] == [4]
     lines = [json.loads(line) for line in run("duplicates", "--format", "jsonl", "--archive", "1").splitlines()]
@@ -154,7 +148,7 @@ def test_the_command_line_lists_and_writes_groups(photos: Photos, settings: Sett
     assert [row["key"] for row in table] == ["a.png", "b.png", "c.png", "z.png", "d.png", "e.png"]
     assert "one of 4" in run("search", "same:1")
     assert json.loads(run("search", "--fold", "--json"))["total"] == 3
-    assert run_here(("duplicates", "--format", "xml"), environment).returncode == 2
+    assert run_on(photos.services, "duplicates", "--format", "xml").returncode == 2
     assert photos.ids()
 
 

@@ -19,7 +19,7 @@ from ramq.web.app import create_app
 from tests import scans
 from tests.datasets import work
 from tests.same_picture import Photos, picture
-from tests.services.command_line import run_here
+from tests.services.command_line import run_on, said_on
 from tests.services.missing import package
 
 if TYPE_CHECKING:
@@ -47,14 +47,6 @@ def photos(services: Services, crop_worker: Worker, tmp_path: Path) -> Photos:
     photos = Photos(services, crop_worker, root, tmp_path / "count")
     assert photos.run(pages=True).done == 6
     return photos
-
-
-def run(photos: Photos, *words: str) -> str:
-    settings = photos.services.settings
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
-    done = run_here(words, environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def require_page(body: bytes, key: str, photos: Photos) -> None:
@@ -103,12 +95,12 @@ def require_samples(found: list[tuple[dict[str, Any], bytes, str]], photos: Phot
 
 def test_shards_have_the_pixels_of_each_page(photos: Photos, tmp_path: Path) -> None:
     package("webdataset")
-    run(photos, "export", "--format", "webdataset", "--out", str(tmp_path / "shards"))
+    said_on(photos.services, "export", "--format", "webdataset", "--out", str(tmp_path / "shards"))
     require_samples(samples(tmp_path / "shards"), photos)
 
 
 def test_a_folder_of_fiftyone_has_the_pixels_of_each_page(photos: Photos, tmp_path: Path) -> None:
-    run(photos, "export", "--format", "fiftyone", "--out", str(tmp_path / "fo"))
+    said_on(photos.services, "export", "--format", "fiftyone", "--out", str(tmp_path / "fo"))
     found = json.loads((tmp_path / "fo/samples.json").read_text())["samples"]
     assert of_which(found) == OF_WHICH
     for one in found:
@@ -120,40 +112,35 @@ def test_data_sets_have_the_pixels_of_each_page(photos: Photos, tmp_path: Path) 
     archive = str(photos.rows("SELECT uri FROM archive")[0].uri)
     made = work(photos.services, photos.services.datasets.build("scans", BuildRequest(sources=(archive,))))
     assert made.state == "done", made
-    run(photos, "dataset", "export", "scans", "--format", "hf", "--out", str(tmp_path / "hf"))
+    said_on(photos.services, "dataset", "export", "scans", "--format", "hf", "--out", str(tmp_path / "hf"))
     rows = [row for file in (tmp_path / "hf").rglob("*.parquet") for row in parquet.read_table(file).to_pylist()]
     assert of_which(rows) == OF_WHICH
     for row in rows:
         require_page(row["image"]["bytes"], row["key"], photos)
         is_drawn = row["key"] in SEEDS and row["key"] != "letter.tif"
         assert row["image"]["path"] == row["key"] + (".png" if is_drawn else "")
-    run(photos, "dataset", "export", "scans", "--format", "coco", "--out", str(tmp_path / "coco.json"))
+    said_on(photos.services, "dataset", "export", "scans", "--format", "coco", "--out", str(tmp_path / "coco.json"))
     images = json.loads((tmp_path / "coco.json").read_text())["images"]
     assert of_which([{"key": each["file_name"], **each} for each in images]) == OF_WHICH
     package("webdataset")
-    run(photos, "dataset", "export", "scans", "--format", "webdataset", "--out", str(tmp_path / "shards"))
+    said_on(photos.services, "dataset", "export", "scans", "--format", "webdataset", "--out", str(tmp_path / "shards"))
     require_samples(samples(tmp_path / "shards"), photos)
 
 
 def test_rows_and_tasks_say_which_page_of_which_file(photos: Photos) -> None:
-    found = run(photos, "export", "--format", "jsonl")
+    found = said_on(photos.services, "export", "--format", "jsonl")
     assert of_which([json.loads(line) for line in found.splitlines()]) == OF_WHICH
-    rows = csv.DictReader(io.StringIO(run(photos, "export", "--format", "csv")))
+    rows = csv.DictReader(io.StringIO(said_on(photos.services, "export", "--format", "csv")))
     assert {(row["key"], row["file_key"]) for row in rows} == {(key, file_key) for key, _, file_key in OF_WHICH}
-    tasks = json.loads(run(photos, "export", "--format", "label-studio"))
+    tasks = json.loads(said_on(photos.services, "export", "--format", "label-studio"))
     assert of_which([task["data"] for task in tasks]) == OF_WHICH
-    images = json.loads(run(photos, "export", "--format", "coco"))["images"]
+    images = json.loads(said_on(photos.services, "export", "--format", "coco"))["images"]
     assert of_which([{"key": each["file_name"], **each} for each in images]) == OF_WHICH
 
 
 def test_a_page_that_cannot_be_drawn_is_left_out_and_named(photos: Photos, tmp_path: Path) -> None:
-    settings = photos.services.settings
-    environment = {
-        "RAMQ_DATABASE_URL": str(settings.database_url),
-        "RAMQ_DATA_DIR": str(settings.data_dir),
-        "RAMQ_MAX_PIXELS": "100",
-    }
-    done = run_here(("export", "--format", "fiftyone", "--out", str(tmp_path / "fo")), environment)
+    words = ("export", "--format", "fiftyone", "--out", str(tmp_path / "fo"))
+    done = run_on(photos.services, *words, RAMQ_MAX_PIXELS="100")
     assert done.returncode == 1
     assert "4 images left out" in done.stderr
     assert "letter.tif/page-00002): it has more than 100 pixels" in " ".join(done.stderr.split())

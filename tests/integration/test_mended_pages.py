@@ -13,10 +13,9 @@ from ramq.web.app import create_app
 from storage.search.views import SearchQuery
 from tests import scans
 from tests.same_picture import Photos
-from tests.services.command_line import run_here
+from tests.services.command_line import run_on
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -42,12 +41,6 @@ def web(services: Services) -> Iterator[TestClient]:
         yield client
 
 
-def run(services: Services, *words: str, **options: str) -> subprocess.CompletedProcess[str]:
-    settings = services.settings
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
-    return run_here(words, environment, **options)  # type: ignore[arg-type]
-
-
 def keys(services: Services, query: str) -> list[str]:
     search = services.search
     return sorted(hit.key for hit in search.page(search.read(SearchQuery(limit=100), query, is_strict=True)).items)
@@ -66,7 +59,7 @@ def test_pages_behind_a_cut_do_not_vanish_silently(photos: Photos, web: TestClie
     assert shown.pages is not None
     assert 1 < shown.pages < 5
     words = f"pages behind page {shown.pages} cannot be read"
-    assert words in run(photos.services, "show", "letter.tif").stdout
+    assert words in run_on(photos.services, "show", "letter.tif").stdout
     assert words in web.get(f"/images/{image_id}").text
     assert keys(photos.services, "truncated:yes") == ["letter.tif"]
     assert photos.services.jobs.report(job.id).truncated == 1
@@ -79,12 +72,12 @@ def test_whoever_deletes_a_file_is_asked_about_all_of_its_pages(
     photos: Photos, web: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos.run(pages=True)
-    asked = run(photos.services, "delete", "letter.tif").stderr
+    asked = run_on(photos.services, "delete", "letter.tif").stderr
     assert "Erase the results of 1 file with 5 pages: cannot ask" in asked
     ids = photos.ids()
-    both = run(photos.services, "delete", "letter.tif", "letter.tif/page-00002", "letter.tiff/page-00002").stderr
+    both = run_on(photos.services, "delete", "letter.tif", "letter.tif/page-00002", "letter.tiff/page-00002").stderr
     assert "Erase the results of 1 image and 1 file with 5 pages" in both
-    assert "1 image:" in run(photos.services, "delete", "letter.tif/page-00003").stderr
+    assert "1 image:" in run_on(photos.services, "delete", "letter.tif/page-00003").stderr
     assert sorted(photos.ids()) == sorted(ids)
     assert web.delete(f"/v1/images/{ids['letter.tif']}").json()["images"] == 5
     assert sorted(photos.ids()) == ["letter.tiff", "letter.tiff/page-00002"]
@@ -128,13 +121,13 @@ def test_neighbours_are_pages_that_are_there(photos: Photos) -> None:
 
 def test_an_estimate_says_that_pages_are_not_counted(photos: Photos, web: TestClient) -> None:
     source = str(photos.root)
-    words = run(photos.services, "estimate", source, "--no-trial")
+    words = run_on(photos.services, "estimate", source, "--no-trial")
     assert "images:                  2\n" in words.stdout
     assert "2 TIFF or PDF files may have several pages, of which the first is read" in words.stderr
-    words = run(photos.services, "estimate", source, "--no-trial", "--pages")
+    words = run_on(photos.services, "estimate", source, "--no-trial", "--pages")
     assert "images:                  at least 2\n" in words.stdout
     assert "Pages are counted when a job opens the file" in words.stderr
-    told = run(photos.services, "estimate", source, "--no-trial", "--pages", "--images", "7")
+    told = run_on(photos.services, "estimate", source, "--no-trial", "--pages", "--images", "7")
     assert "images:                  7\n" in told.stdout
     size = sum(path.stat().st_size for path in photos.root.iterdir())
     answer = web.post("/v1/estimates", json={"source": source, "pages": True}).json()

@@ -13,12 +13,11 @@ from storage.database import unit_of_work
 from storage.index.near_search import search_once
 from storage.results.nearness import Thresholds
 from tests.same_picture import Photos, picture
-from tests.services.command_line import run_here
+from tests.services.command_line import run_on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ramq.settings import Settings
     from ramq.wiring import Services
     from workers.lifecycle import Worker
 
@@ -70,13 +69,12 @@ def test_most_pixels_then_most_bytes_then_the_earliest_date_then_the_first_key(p
     assert first(photos)[0] == "m.png"
 
 
-def test_the_command_line_names_the_archives_if_there_are_several(photos: Photos, settings: Settings) -> None:
+def test_the_command_line_names_the_archives_if_there_are_several(photos: Photos) -> None:
     search_once(photos.services.engine, LOOSE)
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
     for command in (("duplicates", "--near"), ("duplicates",)):
-        listed = run_here(command, environment).stdout
+        listed = run_on(photos.services, *command).stdout
         assert f"{photos.root.parent / 'other'}/c.png" in listed
         assert f"{photos.root}/m.png" in listed
-    alone = run_here(("duplicates", "--near", "--archive", "1"), environment).stdout
+    alone = run_on(photos.services, "duplicates", "--near", "--archive", "1").stdout
     assert "m.png, n.webp" in alone
     assert "file://" not in alone

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from tests.integration.test_accounts import Clock, bearer, later
-from tests.services.web import assert_problem, services_of
+from tests.integration.test_accounts import later
+from tests.services.web import assert_problem, bearer, services_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.testclient import TestClient
 
+    from tests.services.clock import Clock
+
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def make(make_client: Callable[..., TestClient], clock: Clock) -> Callable[..., TestClient]:
-    """Makes web servers over one database, all with the clock of the test."""
-
-    def make_one(**changes: Any) -> TestClient:
-        client = make_client(**changes)
-        client.app.state.callers._clock = clock  # type: ignore[attr-defined]  # FastAPI's own
-        return client
-
-    return make_one
 
 
 def test_signing_out_ends_this_session_on_every_server_and_nothing_else(

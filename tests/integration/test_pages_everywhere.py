@@ -20,7 +20,7 @@ from storage.search.views import SearchQuery
 from storage.tables import Archive
 from tests import crop_archive, scans
 from tests.same_picture import Photos, picture
-from tests.services.command_line import run_here
+from tests.services.command_line import said_on
 from tests.tar_files import packed
 from tests.told_by_files import xmp
 from workers.watching.schedule import Schedule
@@ -43,14 +43,6 @@ def photos(services: Services, crop_worker: Worker, tmp_path: Path) -> Photos:
     picture(root / "a.png", 1)
     scans.tiff([10, 11, 12], root / "letter.tif")
     return Photos(services, crop_worker, root, tmp_path / "count")
-
-
-def said(services: Services, *words: str) -> str:
-    settings = services.settings
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
-    done = run_here(words, environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_api_starts_such_jobs_and_tells_of_pages(photos: Photos) -> None:
@@ -91,17 +83,17 @@ def test_the_page_links_the_pages_of_a_file(photos: Photos) -> None:
 
 
 def test_commands_tell_of_pages(photos: Photos) -> None:
-    job_id = said(photos.services, "enqueue", str(photos.root), "--pages").strip()
+    job_id = said_on(photos.services, "enqueue", str(photos.root), "--pages").strip()
     crop_archive.work(photos.services, photos.worker, photos.services.jobs.get(int(job_id)))
-    assert "page 2 of 3; 3 of them are images" in said(photos.services, "show", LETTER[1])
-    found = json.loads(said(photos.services, "search", "--prefix", "letter.tif", "--json"))
+    assert "page 2 of 3; 3 of them are images" in said_on(photos.services, "show", LETTER[1])
+    found = json.loads(said_on(photos.services, "search", "--prefix", "letter.tif", "--json"))
     assert sorted(hit["key"] for hit in found["items"]) == LETTER
-    rows = list(csv.DictReader(io.StringIO(said(photos.services, "export", "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(said_on(photos.services, "export", "--format", "csv"))))
     assert {(row["key"], row["page"], row["pages"]) for row in rows} == {
         ("a.png", "", ""),
         *((key, str(number), "3") for number, key in enumerate(LETTER, 1)),
     }
-    said(photos.services, "delete", "letter.tif", "--yes")
+    said_on(photos.services, "delete", "letter.tif", "--yes")
     assert sorted(photos.ids()) == ["a.png"]
 
 

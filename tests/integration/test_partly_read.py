@@ -16,7 +16,7 @@ from storage.database import unit_of_work
 from storage.search.views import SearchQuery
 from tests import cameras
 from tests.metadata_archive import work, worker
-from tests.services.command_line import run_here
+from tests.services.command_line import said_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,14 +73,6 @@ def keys(services: Services, query: str) -> set[str]:
     return {hit.key for hit in found.items}
 
 
-def said(services: Services, *words: str) -> str:
-    settings = services.settings
-    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
-    done = run_here(words, environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_by_default_a_file_that_is_cut_short_is_refused(
     services: Services, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,10 +95,10 @@ def test_what_was_read_in_part_is_marked_found_and_counted(reading: Services, ma
         assert keys(reading, "truncated:no") == {"whole.jpg", "scan.tif"}
     report = reading.jobs.report(job.id)
     assert (report.truncated, report.tiled, report.first_pages) == (1, 0, 1)
-    shown = said(reading, "job", str(job.id), "--report")
+    shown = said_on(reading, "job", str(job.id), "--report")
     assert "not whole   cut short 1, the first of several pages 1" in shown
-    assert "its file is cut short" in said(reading, "show", "cut.jpg")
-    assert "page 1 of 3" in said(reading, "show", "scan.tif")
+    assert "its file is cut short" in said_on(reading, "show", "cut.jpg")
+    assert "page 1 of 3" in said_on(reading, "show", "scan.tif")
 
 
 def test_the_page_and_the_api_say_so(reading: Services, made: Worker, folder: Path) -> None:

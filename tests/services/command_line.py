@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from ramq.wiring import Services
+
 
 COMMAND = (sys.executable, "-m", "ramq.cli.main")
 """The same as a process of its own."""
@@ -48,6 +50,20 @@ def run_here(words: Sequence[str], environment: Mapping[str, str], folder: Path 
             _forget_streams()
     assert code is None or isinstance(code, int)
     return CompletedProcess(list(words), code or 0, _said(stdout), _said(stderr))
+
+
+def run_on(services: Services, *words: str, **more: str) -> CompletedProcess[str]:
+    """Run ``ramq`` with ``words`` on the database and the data folder of services. ``more``: its other environment."""
+    settings = services.settings
+    environment = {"RAMQ_DATABASE_URL": str(settings.database_url), "RAMQ_DATA_DIR": str(settings.data_dir)}
+    return run_here(words, environment | more)
+
+
+def said_on(services: Services, *words: str) -> str:
+    """Return what ``ramq`` prints, run as by :func:`run_on`. It must not fail."""
+    done = run_on(services, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _stream(errors: str) -> io.TextIOWrapper:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ramq.wiring import Services
 
 
+def bearer(secret: str) -> dict[str, str]:
+    """Return the header that presents a token."""
+    return {"authorization": f"Bearer {secret}"}
+
+
 @contextmanager
 def described_once() -> Iterator[None]:
     """Let FastAPI describe the routes once, not for every application: they are the same, and it takes half a second.

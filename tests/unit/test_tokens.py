@@ -12,6 +12,7 @@ from ramq.web.rate_limit import MOST_CALLERS, RateLimit
 from ramq.web.tokens import COOKIE, SCOPES, Token, Tokens, make_token
 from storage.accounts import ROLES
 from storage.errors import UsageError
+from tests.services.clock import Clock
 
 ENTRIES = ("reader:read:r-secret", "ann.b-1:write:w:secret", "boss:admin:a-secret", "an-old-token", "no:scope:x")
 
@@ -115,14 +116,6 @@ def test_a_refusal_is_in_the_words_that_the_token_was_made_with() -> None:
     assert Token("eye", "look").refusal("correct") == "This requires a token of scope write; eye has read."
     assert Token("hand", "run").refusal("admin") == "This requires a token of scope admin; hand has write."
     assert Token("ann", "look", 3).refusal("run") == "This requires the role run; ann has look with this token."
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_minutes_permits_may_be_used_at_once_and_come_back_evenly() -> None:

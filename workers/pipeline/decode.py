@@ -20,13 +20,8 @@ from ram_core.metadata import NoPixels, is_sidecar
 from ram_core.pictures import DRAFT_FACTOR, Decoded
 from ram_core.transforms import to_rgb
 from workers.pipeline.retry import (
+    REFUSALS,
     CorruptImageError,
-    NoPageError,
-    NotAnImageError,
-    TooManyPixelsError,
-    TruncatedImageError,
-    UndecodableError,
-    UnsupportedImageError,
 )
 
 if TYPE_CHECKING:
@@ -39,17 +34,7 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-6
 """Of a pixel: where the edge of a box falls on the edge of a pixel, floating point may say that it is beyond."""
 
-_REASONS: dict[str, type[UndecodableError]] = {
-    kind.code: kind
-    for kind in (
-        NotAnImageError,
-        UnsupportedImageError,
-        TruncatedImageError,
-        CorruptImageError,
-        TooManyPixelsError,
-        NoPageError,
-    )
-}
+_REASONS = {kind.code: kind for kind in REFUSALS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,16 +26,11 @@ from ram_core.pictures import Decoded
 from storage.errors import FatalError
 from workers.pipeline.decoder_child import ANSWER, FACTS, READY, REQUEST, receive
 from workers.pipeline.retry import (
-    CorruptImageError,
+    REFUSALS,
     DecoderCrashedError,
     DecoderMemoryError,
     DecoderTimeoutError,
-    NoPageError,
-    NotAnImageError,
-    TooManyPixelsError,
-    TruncatedImageError,
     UndecodableError,
-    UnsupportedImageError,
 )
 
 if TYPE_CHECKING:
@@ -73,17 +68,7 @@ _ENVIRONMENT = {
 
 _REFUSALS: dict[str, type[Exception]] = {
     "MemoryError": DecoderMemoryError,
-    **{
-        kind.__name__: kind
-        for kind in (
-            CorruptImageError,
-            NoPageError,
-            NotAnImageError,
-            TooManyPixelsError,
-            TruncatedImageError,
-            UnsupportedImageError,
-        )
-    },
+    **{kind.__name__: kind for kind in REFUSALS},
 }
 
 

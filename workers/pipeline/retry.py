@@ -168,6 +168,16 @@ class DeviceLostError(FatalError):
     code = "device_lost"
 
 
+REFUSALS: tuple[type[UndecodableError], ...] = (
+    NotAnImageError,
+    UnsupportedImageError,
+    TruncatedImageError,
+    CorruptImageError,
+    TooManyPixelsError,
+    NoPageError,
+)
+"""What a decoder says about bytes that it does not decode."""
+
 _RECORDED: tuple[type[PermanentError], ...] = (
     # About one object.
     ObjectMissingError,
@@ -181,12 +191,7 @@ _RECORDED: tuple[type[PermanentError], ...] = (
     TarError,
     # About its bytes.
     EmptyFileError,
-    NotAnImageError,
-    UnsupportedImageError,
-    TruncatedImageError,
-    CorruptImageError,
-    TooManyPixelsError,
-    NoPageError,
+    *REFUSALS,
     DecoderCrashedError,
     DecoderTimeoutError,
     DecoderMemoryError,

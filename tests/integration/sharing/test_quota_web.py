@@ -11,7 +11,8 @@ from ramq.services.quotas import Whom
 from storage.database import unit_of_work
 from storage.ledger import quotas
 from storage.ledger.quotas import QuotaView
-from tests.services.web import assert_problem, services_of, serving
+from tests.services.clock import Clock
+from tests.services.web import assert_problem, bearer, services_of, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +25,6 @@ pytestmark = pytest.mark.services
 HTML = {"accept": "text/html"}
 
 
-class Clock:
-    """Time that passes when a test says so."""
-
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def secrets(client: TestClient) -> dict[str, str]:
     """Tokens of users of these names."""
@@ -42,14 +34,10 @@ def secrets(client: TestClient) -> dict[str, str]:
     return {name: accounts.create_token(name).secret for name in ("boss", "ann", "bob")}
 
 
-def by(secret: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {secret}"}
-
-
 def test_a_refused_job_says_which_quota_and_how_much_is_used(
     client: TestClient, secrets: dict[str, str], archive: Path
 ) -> None:
-    boss, ann = by(secrets["boss"]), by(secrets["ann"])
+    boss, ann = bearer(secrets["boss"]), bearer(secrets["ann"])
     made = client.put("/v1/quotas/jobs_at_once", json={"amount": 1, "user": "ann"}, headers=boss)
     assert made.json() == {"kind": "jobs_at_once", "subject": "user", "name": "ann", "amount": 1}
     assert client.post("/v1/jobs", json={"source": str(archive)}, headers=ann).status_code == 201
@@ -64,19 +52,19 @@ def test_a_refused_job_says_which_quota_and_how_much_is_used(
         "used": 1.0,
     }
     assert len(services_of(client).jobs.list().items) == before
-    assert client.post("/v1/jobs", json={"source": str(archive)}, headers=by(secrets["bob"])).status_code == 201
+    assert client.post("/v1/jobs", json={"source": str(archive)}, headers=bearer(secrets["bob"])).status_code == 201
     refused = client.post("/jobs", data={"source": str(archive)}, headers={**ann, **HTML})
     assert refused.status_code == 409
     assert "1 job at once are the most for ann" in refused.text
 
 
 def test_a_priority_above_the_highest_names_both(client: TestClient, secrets: dict[str, str], archive: Path) -> None:
-    client.put("/v1/quotas/highest_priority", json={"amount": "low"}, headers=by(secrets["boss"]))
+    client.put("/v1/quotas/highest_priority", json={"amount": "low"}, headers=bearer(secrets["boss"]))
     asked = {"source": str(archive), "priority": "high"}
-    refused = client.post("/v1/jobs", json=asked, headers=by(secrets["ann"]))
+    refused = client.post("/v1/jobs", json=asked, headers=bearer(secrets["ann"]))
     assert_problem(refused, 409, "quota")
     assert (refused.json()["quota"]["amount"], refused.json()["quota"]["used"]) == ("low", "high")
-    [quota] = client.get("/v1/quotas", headers=by(secrets["boss"])).json()["items"]
+    [quota] = client.get("/v1/quotas", headers=bearer(secrets["boss"])).json()["items"]
     assert (quota["subject"], quota["name"], quota["amount"]) == ("default", "", "low")
 
 
@@ -86,11 +74,11 @@ def test_everybody_sees_the_own_use_and_only_admins_that_of_others(
     services_of(client).quotas.put("images-waiting", 5)
     services_of(client).quotas.put("share", 2, Whom(user="ann"))
     services_of(client).jobs.create(str(archive), by="ann")
-    mine = client.get("/v1/quotas/mine", headers=by(secrets["ann"])).json()
+    mine = client.get("/v1/quotas/mine", headers=bearer(secrets["ann"])).json()
     assert (mine["name"], mine["share"], mine["jobs"], mine["most_images_waiting"]) == ("ann", 2, 1, 5)
     assert mine["most_jobs_at_once"] is None
-    assert_problem(client.get("/v1/quotas/use", headers=by(secrets["ann"])), 403, "forbidden")
-    used = client.get("/v1/quotas/use", headers=by(secrets["boss"])).json()["items"]
+    assert_problem(client.get("/v1/quotas/use", headers=bearer(secrets["ann"])), 403, "forbidden")
+    used = client.get("/v1/quotas/use", headers=bearer(secrets["boss"])).json()["items"]
     assert {"ann", "bob", "boss"} <= {each["name"] for each in used}
 
 
@@ -101,7 +89,7 @@ def test_searches_above_the_quota_wait_for_the_seconds_they_are_told(
     monkeypatch.setattr(client.app.state.limit, "_clock", clock)  # type: ignore[attr-defined]  # FastAPI's own
     services_of(client).quotas.put("searches-per-second", 0.5)
     services_of(client).quotas.put("searches-per-second", 2, Whom(user="bob"))
-    ann, bob = by(secrets["ann"]), by(secrets["bob"])
+    ann, bob = bearer(secrets["ann"]), bearer(secrets["bob"])
     assert client.get("/v1/search?tag=cat", headers=ann).status_code == 200
     refused = client.get("/v1/tags", headers=ann)
     assert_problem(refused, 429, "too-many-requests")
@@ -118,7 +106,7 @@ def test_who_searches_too_much_is_told_to_wait_for_an_hour_at_most(client: TestC
     services_of(client).quotas.put("searches-per-second", 1)  # which web servers notice
     with unit_of_work(services_of(client).engine) as session:
         quotas.put(session, tiny)
-    answers = [client.get("/v1/tags", headers=by(secrets["ann"])) for _ in range(2)]
+    answers = [client.get("/v1/tags", headers=bearer(secrets["ann"])) for _ in range(2)]
     assert (answers[1].status_code, answers[1].headers["retry-after"]) == (429, "3600")
 
 
@@ -126,16 +114,16 @@ def test_a_token_has_a_quota_of_searches_of_its_own(client: TestClient, secrets:
     accounts, quotas = services_of(client).accounts, services_of(client).quotas
     made = accounts.create_token("ann")
     quotas.put("searches-per-second", 0, Whom(token=made.token.id))
-    assert_problem(client.get("/v1/tags", headers=by(made.secret)), 403, "forbidden")
-    assert client.get("/v1/tags", headers=by(secrets["ann"])).status_code == 200
+    assert_problem(client.get("/v1/tags", headers=bearer(made.secret)), 403, "forbidden")
+    assert client.get("/v1/tags", headers=bearer(secrets["ann"])).status_code == 200
     quotas.drop("searches-per-second", Whom(token=made.token.id))
-    assert client.get("/v1/tags", headers=by(made.secret)).status_code == 200
+    assert client.get("/v1/tags", headers=bearer(made.secret)).status_code == 200
 
 
 def test_tokens_of_the_settings_have_quotas_too(make_client: Callable[..., Any]) -> None:
     client = make_client(api_tokens=("eye:read:r-secret",))
     services_of(client).quotas.put("searches-per-second", 0.01, Whom(user="eye"))
-    assert [client.get("/v1/tags", headers=by("r-secret")).status_code for _ in range(2)] == [200, 429]
+    assert [client.get("/v1/tags", headers=bearer("r-secret")).status_code for _ in range(2)] == [200, 429]
 
 
 def test_the_client_sets_and_reads_quotas(client: TestClient, secrets: dict[str, str], archive: Path) -> None:
@@ -155,7 +143,7 @@ def test_the_client_sets_and_reads_quotas(client: TestClient, secrets: dict[str,
 
 
 def test_the_page_shows_use_and_sets_quotas(client: TestClient, secrets: dict[str, str], archive: Path) -> None:
-    boss = {**by(secrets["boss"]), **HTML}
+    boss = {**bearer(secrets["boss"]), **HTML}
     services_of(client).jobs.create(str(archive), by="ann")
     said = {"kind": "images_waiting", "amount": "10000", "user": "ann"}
     assert client.post("/users/quotas", data=said, headers=boss).headers["location"] == "/users#quotas"
