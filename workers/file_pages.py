@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage.database import unit_of_work
-from storage.ledger import followers, listings, shards
+from storage.ledger import followers, listings
 from storage.ledger.views import PAGES
 from storage.objects.pages import further_pages
 from storage.results import archives, contents, file_pages, images
-from workers.recorded import cut, follow
+from workers.recorded import add_images, follow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -173,9 +173,7 @@ def register(
         # Their pages may be in the job already. Those that failed are retried as every failed image is.
         known = listings.known_to(session, shard.job_id, listed)
         listed, pending = [i for i in listed if i not in known], [i for i in pending if i not in known]
-    to_do = set(pending)
-    shards.add(session, shard.job_id, cut(pending, limits.shard_size))
-    listings.add_skipped(session, shard.job_id, [i for i in listed if i not in to_do])
+    add_images(session, shard.job_id, listed, pending, limits.shard_size)
     listings.count_more(session, shard.job_id, listed=len(listed), skipped=len(listed) - len(pending))
     followers.reopen(session, shard.job_id)
     follow(session, shard.job_id, limits.shard_size)

@@ -9,7 +9,6 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -81,9 +80,10 @@ class NamedKeys:
             is_complete = len(keys) < PAGE
             if keys:
                 after = keys[-1]
-                seen = _look(listing, self.s3, keys, known)
+                store = open_store(parse_source(listing.archive_uri), self.s3)
+                seen = _look(listing, store, keys, known)
                 if self.sidecars is not None:
-                    self.sidecars.read_named(listing, partial(_opened, listing, self.s3), seen)
+                    self.sidecars.read_named(listing, lambda: store, seen)  # noqa: B023  (called at once)
                 _record(self.engine, listing, generation_id, self.limits, after, seen)
         with unit_of_work(self.engine) as session:
             listings.require(session, listing.job_id, listing.epoch)
@@ -94,17 +94,15 @@ class NamedKeys:
         finish_jobs(self.engine)
 
 
-def _opened(listing: ClaimedListing, s3: S3Options) -> ObjectStore:
-    return open_store(parse_source(listing.archive_uri), s3)
-
-
-def _look(listing: ClaimedListing, s3: S3Options, keys: Sequence[str], known: Mapping[str, str]) -> list[ObjectInfo]:
+def _look(
+    listing: ClaimedListing, store: ObjectStore, keys: Sequence[str], known: Mapping[str, str]
+) -> list[ObjectInfo]:
     """Return what the store has of these keys, in their order. What the job leaves out has its reason.
 
     ``known``: the versions of those that are known. A file of which an event told is another version also if it has the
     size and the time of the known one: it may have traded names with another file.
     """
-    archive, store = parse_source(listing.archive_uri), _opened(listing, s3)
+    archive = parse_source(listing.archive_uri)
     store.check()
     ignoring = Ignoring(listing.selection, "s3" if archive.scheme == "s3" else "folder", listing.prefix, archive.prefix)
     store.read_rules(ignoring, keys)

@@ -146,9 +146,8 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
         NoRoomError: a quota of images is used up.
     """
     quotas.require_room(session, listing.job_id)
-    count, to_do = len(listed) if keys is None else keys, set(pending)
-    shards.add(session, listing.job_id, cut(pending, shard_size))
-    listings.add_skipped(session, listing.job_id, [i for i in listed if i not in to_do])
+    count = len(listed) if keys is None else keys
+    add_images(session, listing.job_id, listed, pending, shard_size)
     listings.advance(
         session,
         listing.job_id,
@@ -158,6 +157,13 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
         skipped=count - len(pending),
         lease_seconds=LEASE_SECONDS,
     )
+
+
+def add_images(session: Session, job_id: int, listed: Sequence[int], pending: list[int], shard_size: int) -> None:
+    """Add images to a job: shards of those to be done, the others as skipped. The caller updates its counters."""
+    to_do = set(pending)
+    shards.add(session, job_id, cut(pending, shard_size))
+    listings.add_skipped(session, job_id, [i for i in listed if i not in to_do])
 
 
 def follow(session: Session, job_id: int, shard_size: int) -> bool:

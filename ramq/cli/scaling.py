@@ -95,13 +95,13 @@ def estimate(
         raise UsageError(f"unknown kind of device {device!r}; choose one of cpu, cuda, mps")
     settings = settings_for()
     selection = selected(include, exclude, defaults=defaults)
-    wishes = JobWishes(model=model, stages=stages_named(stages), selection=selection)
+    wishes = JobWishes(model=model, stages=stages_named(stages), selection=selection, pages=pages)
     prices = Prices(gpu_hour_price, cpu_hour_price, request_price)
     with services(settings) as ramq:
         view = ramq.jobs.estimate(
             source,
             wishes,
-            Amounts(images, list_keys, sample, workers, device, prices, pages),
+            Amounts(images, list_keys, sample, workers, device, prices),
             trial_of(settings) if trial else None,
         )
     if as_json:

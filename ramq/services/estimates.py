@@ -76,7 +76,6 @@ class Amounts:
         workers: how many to reckon with, on ``device``; None: those that are alive.
         device: their kind of device, or with ``workers`` None the one to assume if none is alive.
         prices: what people pay.
-        pages: whether each page of a TIFF or PDF file is an image of its own.
     """
 
     images: int | None = None
@@ -85,7 +84,6 @@ class Amounts:
     workers: int | None = None
     device: str | None = None
     prices: Prices = field(default_factory=Prices)
-    pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,7 @@ class Question:
         manifest: a list of keys, if the source is one.
         selection: which keys are listed.
         settled: the models of the job.
+        pages: whether each page of a TIFF or PDF file is an image of its own.
         amounts: what it is reckoned with.
     """
 
@@ -104,6 +103,7 @@ class Question:
     manifest: Manifest | None
     selection: Selection
     settled: Settled
+    pages: bool
     amounts: Amounts
 
 
@@ -178,7 +178,7 @@ def _images(asked: Question, found: Survey) -> Range:
 
 
 def _has_uncounted_pages(asked: Question, found: Survey) -> bool:
-    return asked.amounts.pages and asked.amounts.images is None and found.paged > 0
+    return asked.pages and asked.amounts.images is None and found.paged > 0
 
 
 def _files(asked: Question, found: Survey) -> Range:
@@ -201,7 +201,7 @@ def _notes(asked: Question, found: Survey) -> list[str]:
                 f"{files}. Pages are counted when a job opens the file, so each counts once here and these are lower "
                 "bounds: give the number of images if you know it."
             )
-        elif not asked.amounts.pages:
+        elif not asked.pages:
             notes.append(f"{files}, of which the first is read. With `--pages` each page is an image of its own.")
     return notes
 

@@ -313,7 +313,7 @@ class JobClient:
         if manifest_version is not None:
             selection = replace(selection, has_defaults=False)
         manifest = None if manifest_version is None else Manifest(name, self._options.s3)
-        asked = Question(place, manifest, selection, settle(wishes, self._options), amounts)
+        asked = Question(place, manifest, selection, settle(wishes, self._options), wishes.pages, amounts)
         return estimate(self._engine, self._options.s3, asked, trial)
 
     def settled(self, wishes: JobWishes) -> Settled:

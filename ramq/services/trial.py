@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.errors import ModelMissingError, PermanentError, UsageError
+from storage.ledger.paces import device_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,15 +37,11 @@ class Trial:
 
     Attributes:
         device: the kind of device: ``cpu``, ``cuda`` or ``mps``.
-        images: that were recognised.
-        failed: that could not be read.
         slow: images per second if the steps follow each other, and a quarter less for what was not tried.
         fast: images per second if all steps happen at the same time, and a quarter more.
     """
 
     device: str
-    images: int
-    failed: int
     slow: float
     fast: float
 
@@ -86,10 +83,10 @@ def _run(settings: Settings, model: str, store: ObjectStore, sample: Sequence[Ob
         decoders.close()
     if not steps.images:
         raise UsageError("none of the pictures in the sample can be read: give --images and run a small job instead")
-    device = str(arguments["device"]).partition(":")[0]
+    device = device_kind(str(arguments["device"]))
     every = steps.images + steps.failed
     times = (steps.fetch_seconds, steps.decode_seconds, steps.infer_seconds)
-    return Trial(device, steps.images, steps.failed, every / (_MORE * sum(times)), _MORE * every / max(times))
+    return Trial(device, every / (_MORE * sum(times)), _MORE * every / max(times))
 
 
 class _Steps:

@@ -1,5 +1,7 @@
 """Dependencies and parameters of the routes: the services, ids that fit the database, the search."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlencode
@@ -16,7 +18,8 @@ from ramq.web.render import Templates
 from ramq.web.streams import Streams
 from ramq.web.turns import Turns
 from ramq.wiring import Services
-from storage.errors import UsageError
+from storage.errors import NotFoundError, UsageError
+from storage.objects.base import CredentialsError
 from storage.search.language import Parsed, format  # noqa: A004  (the inverse of its parse)
 from storage.search.language.parser import MAX_UNLIKE
 from storage.search.views import SearchQuery
@@ -101,6 +104,22 @@ async def takes_known_parameters(request: Request) -> None:
             takes = f"the parameters are {', '.join(sorted(known))}" if known else "this address takes no parameters"
             message = f"unknown parameter, so nothing was done; {takes}"
             raise RequestValidationError([{"loc": ("query", name), "msg": message, "type": "value_error"}])
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Say of a source in the body of a request why the server cannot read it.
+
+    Raises:
+        UsageError: it does not exist. The URL of the request does, so this is not a 404.
+        CredentialsError: the server has no right to read it.
+    """
+    try:
+        yield
+    except NotFoundError as error:
+        raise UsageError(str(error)) from error
+    except CredentialsError as error:
+        raise CredentialsError(f"this server cannot read {source}: {error}") from error
 
 
 def absolute_source(text: str) -> str:

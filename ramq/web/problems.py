@@ -27,7 +27,8 @@ from storage.errors import (
     TransientError,
     UsageError,
 )
-from storage.ledger.quotas import NAMES, QuotaError
+from storage.ledger.quotas import QuotaError
+from storage.ledger.views import PRIORITY_NAMES
 from storage.objects.base import CredentialsError
 from storage.search.language import pointer
 
@@ -110,7 +111,7 @@ def problem_of(error: RamqError, q: str | None = None) -> Problem:
 def _quota_problem(error: QuotaError) -> QuotaProblem:
     full = error.quota
     is_priority = full.kind == "highest_priority"
-    amount, used = (NAMES[int(each)] if is_priority else each for each in (full.amount, full.used))
+    amount, used = (PRIORITY_NAMES[int(each)] if is_priority else each for each in (full.amount, full.used))
     return QuotaProblem(kind=full.kind, subject=full.subject, name=full.name, amount=amount, used=used)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.ledger.views import PRIORITIES, Priority
+from storage.ledger.views import PRIORITY_NAMES, Priority
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MOST_SHARDS = 1_000
 """Shards of a job that are counted. A job with more has at least this many."""
-
-_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +76,7 @@ def waiting(session: Session) -> list[Waiting]:
             """  # noqa: S608  (constants)
         )
     )
-    return [Waiting(row.stage, row.model, _NAMES[row.priority], row.images, row.shards, row.listings) for row in rows]
+    return [
+        Waiting(row.stage, row.model, PRIORITY_NAMES[row.priority], row.images, row.shards, row.listings)
+        for row in rows
+    ]

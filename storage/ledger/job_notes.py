@@ -31,15 +31,21 @@ def saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
 
 def _without_room(session: Session, jobs: list[JobView]) -> dict[int, str]:
     """Return why the listings of jobs wait for images of the same user or archive, by job."""
-    listing = [job.id for job in jobs if job.is_listing and job.with_job is None]
+    listing = [job for job in jobs if job.is_listing and job.with_job is None]
+    full = quotas.images_full(session) if listing else []
+    if not full:
+        return {}
     rows = session.execute(
-        text(
-            f"""SELECT job.id, {OWNER} AS owner, archive.uri FROM job JOIN archive ON archive.id = job.archive_id
-                WHERE job.id = ANY(:ids)"""  # noqa: S608  (a constant)
-        ),
-        {"ids": listing},
+        text(f"SELECT id, {OWNER} AS owner FROM job WHERE id = ANY(:ids)"),  # noqa: S608  (a constant)
+        {"ids": [job.id for job in listing]},
     )
-    return quotas.waits_for_room(session, {row.id: (row.owner, row.uri) for row in rows})
+    owners = {row.id: row.owner for row in rows}
+    return {
+        job.id: f"waiting: {each.reason}"
+        for each in reversed(full)
+        for job in listing
+        if each.is_of(owners[job.id], job.archive)
+    }
 
 
 def _saying_what_is_not_found(session: Session, jobs: list[JobView]) -> list[JobView]:

@@ -11,7 +11,7 @@ from storage.errors import ConflictError, NotFoundError
 from storage.ledger import quotas, webhook_deliveries
 from storage.ledger.job_notes import saying_what_for
 from storage.ledger.turns import LOCAL, OWNER
-from storage.ledger.views import PRIORITIES, JobState, JobView, Priority, StageView
+from storage.ledger.views import PRIORITIES, PRIORITY_NAMES, JobState, JobView, Priority, StageView
 from storage.ledger.workers import WORKER_ALIVE_SECONDS
 from storage.objects.ignoring import EVERYTHING
 from storage.page import Page
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from storage.objects.ignoring import Selection
 
 STEPS = ("fetch", "decode", "infer", "write")
-_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 @traces.traced("create job", "ramq.job.id")
@@ -359,7 +358,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         vocabulary=row.vocabulary,
         from_generation_id=row.from_generation_id,
         generation_id=row.generation_id,
-        priority=_NAMES[row.priority],
+        priority=PRIORITY_NAMES[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,
         listed=row.listed,

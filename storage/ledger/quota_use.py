@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.ledger import quotas
-from storage.ledger.quotas import NAMES, USED
+from storage.ledger.quotas import USED
+from storage.ledger.views import PRIORITY_NAMES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,7 +89,7 @@ def use(session: Session, owner: str | None = None) -> list[UseView]:
                 most_images_a_day=limit("images_a_day", row.subject, row.name),
                 jobs=used.get("jobs_at_once", 0),
                 most_jobs_at_once=limit("jobs_at_once", row.subject, row.name),
-                highest_priority=None if highest is None else NAMES[int(highest)],
+                highest_priority=None if highest is None else PRIORITY_NAMES[int(highest)],
                 searches_per_second=limit("searches_per_second", row.subject, row.name),
                 day_ends_at=row.day_ends_at,
             )

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from storage.database import wait_for_lock
 from storage.errors import ConflictError, RamqError
 from storage.ledger.turns import OWNER
-from storage.ledger.views import PRIORITIES
+from storage.ledger.views import PRIORITY_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,6 @@ Subject = Literal["default", "user", "token", "archive"]
 
 _ADMISSION_LOCK = 7_263_781
 _ROOM_LOCKS = {"user": 7_263_782, "archive": 7_263_783}
-NAMES = {number: name for name, number in PRIORITIES.items()}
-"""The priorities by their numbers."""
 
 
 class QuotaError(ConflictError):
@@ -75,7 +73,7 @@ class QuotaView:
         """The amount as people write it: a priority by its name."""
         if self.kind != "highest_priority" or self.amount is None:
             return self.amount
-        return NAMES[int(self.amount)]
+        return PRIORITY_NAMES[int(self.amount)]
 
 
 class Full(NamedTuple):
@@ -95,6 +93,10 @@ class Full(NamedTuple):
     used: float
     paused: int = 0
     paused_job: int | None = None
+
+    def is_of(self, owner: str, archive_uri: str) -> bool:
+        """Return whether it is that of this user or archive."""
+        return self.name == (owner if self.subject == "user" else archive_uri)
 
     @property
     def reason(self) -> str:
@@ -116,7 +118,7 @@ class Full(NamedTuple):
                 f"{most} {jobs} at once are the most for {self.name}; {used} run or are paused. "
                 "Wait until one ends, or cancel one"
             )
-        return f"the highest priority for {self.name} is {NAMES[int(self.amount)]}"
+        return f"the highest priority for {self.name} is {PRIORITY_NAMES[int(self.amount)]}"
 
 
 # The quotas themselves -------------------------------------------------------------------------------------------
@@ -237,10 +239,8 @@ _FULL = f"""
 """  # noqa: S608  (constants)
 
 
-def full(session: Session, *kinds: Kind, owner: str | None = None) -> list[Full]:
+def _full(session: Session, kinds: Sequence[Kind], owner: str | None = None) -> list[Full]:
     """Return the quotas of these kinds that are used up, of users with open jobs, of ``owner`` and of archives."""
-    if not _are_any(session, kinds):
-        return []
     rows = session.execute(text(_FULL), {"kinds": list(kinds), "owner": owner})
     return [Full(**row) for row in rows.mappings()]
 
@@ -264,8 +264,8 @@ def require_job(session: Session, owner: str, archive_uri: str, priority: int) -
         return
     # One lock for all users: a request may start jobs on several archives, in any order.
     wait_for_lock(session, _ADMISSION_LOCK)
-    for each in full(session, "jobs_at_once", owner=owner):
-        if each.name == (owner if each.subject == "user" else archive_uri):
+    for each in _full(session, ("jobs_at_once",), owner):
+        if each.is_of(owner, archive_uri):
             raise QuotaError(each.reason, each)
 
 
@@ -274,7 +274,7 @@ def require_priority(session: Session, owner: str, priority: int) -> None:
     highest = highest_priority(session, owner)
     if priority > highest:
         refused = Full("highest_priority", "user", owner, highest, priority)
-        raise QuotaError(f"{refused.reason}, so it cannot be {NAMES[priority]}", refused)
+        raise QuotaError(f"{refused.reason}, so it cannot be {PRIORITY_NAMES[priority]}", refused)
 
 
 def highest_priority(session: Session, owner: str) -> int:
@@ -286,15 +286,20 @@ def highest_priority(session: Session, owner: str) -> int:
         ),
         {"owner": owner},
     )
-    return max(NAMES) if amount is None else int(amount)
+    return max(PRIORITY_NAMES) if amount is None else int(amount)
 
 
 _IMAGES: tuple[Kind, Kind] = ("images_waiting", "images_a_day")
 
 
+def images_full(session: Session) -> list[Full]:
+    """Return the quotas of images that are used up: listings of their users and archives have to wait."""
+    return _full(session, _IMAGES) if _are_any(session, _IMAGES) else []
+
+
 def without_room(session: Session) -> tuple[list[str], list[str]]:
     """Return the users and the archives whose listings have to wait, since a quota of images is used up."""
-    found = full(session, *_IMAGES)
+    found = images_full(session)
     return (
         [one.name for one in found if one.subject == "user"],
         [one.name for one in found if one.subject == "archive"],
@@ -321,8 +326,8 @@ def require_room(session: Session, job_id: int) -> None:
         session.execute(
             text("SELECT pg_advisory_xact_lock(:lock, :number)"), {"lock": _ROOM_LOCKS[subject], "number": number}
         )
-    for each in full(session, *_IMAGES, owner=job.owner):
-        if each.name == (job.owner if each.subject == "user" else job.uri):
+    for each in _full(session, _IMAGES, job.owner):
+        if each.is_of(job.owner, job.uri):
             raise NoRoomError(each.reason)
 
 
@@ -339,16 +344,3 @@ def count_day(session: Session, job_id: int, images: int) -> None:
         ),
         {"id": job_id, "images": images},
     )
-
-
-def waits_for_room(session: Session, owners: dict[int, tuple[str, str]]) -> dict[int, str]:
-    """Return why listings wait, by job. ``owners``: the user and the archive's URI of each job that is being listed."""
-    if not owners:
-        return {}
-    found = full(session, *_IMAGES)
-    return {
-        job_id: f"waiting: {each.reason}"
-        for each in reversed(found)
-        for job_id, (owner, uri) in owners.items()
-        if each.name == (owner if each.subject == "user" else uri)
-    }

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from storage.ledger import jobs
 from storage.ledger.views import PAGES, JobReport
-from storage.objects.pages import IS_PAGE, VERSION_PREFIX
+from storage.objects.pages import IS_FURTHER_PAGE_OF, VERSION_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ _ODD = """
 _LEFT_OUT = f"""
     SELECT coalesce(sum(greatest(0, opening.pages - 1 - (
         SELECT count(*) FROM image
-        WHERE image.archive_id = file.archive_id AND image.missing_since IS NULL AND {IS_PAGE}
-            AND image.key > file.key || '/page-' COLLATE "C" AND image.key < file.key || '/page-:' COLLATE "C"))), 0)
+        WHERE image.archive_id = file.archive_id AND image.missing_since IS NULL
+            AND {IS_FURTHER_PAGE_OF.format(key="file.key")}))), 0)
     FROM opening JOIN image AS file ON file.id = opening.image_id
     WHERE opening.job_id = :job_id AND opening.pages > 1 AND NOT starts_with(file.version, '{VERSION_PREFIX}')
 """  # noqa: S608  (constants)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 JobState = Literal["running", "paused", "done", "cancelled", "failed"]
 Priority = Literal["low", "normal", "high"]
 PRIORITIES: dict[Priority, int] = {"low": -10, "normal": 0, "high": 10}
+PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import text
 
-from storage.ledger.views import PRIORITIES, Priority
+from storage.ledger.views import PRIORITY_NAMES, Priority
 from storage.ledger.watch_events import unknown
 from storage.objects.source import part_of
 
@@ -117,7 +117,7 @@ def view(session: Session, watch_id: int) -> WatchView:
 
 
 def _view(row: Row[Any]) -> WatchView:
-    asks, names = row.asks, {number: name for name, number in PRIORITIES.items()}
+    asks = row.asks
     is_listing = bool(row.is_listing)
     is_told, words = _told(row)
     return WatchView(
@@ -140,7 +140,7 @@ def _view(row: Row[Any]) -> WatchView:
         captioner=asks["captioner"],
         stages=list(asks["stages"]),
         vocabulary=row.vocabulary,
-        priority=names[row.priority],
+        priority=PRIORITY_NAMES[row.priority],
         include=asks["include"],
         exclude=asks["exclude"],
         defaults=asks["defaults"],

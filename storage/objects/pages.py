@@ -31,6 +31,11 @@ IS_PAGE = f"starts_with(image.version, '{VERSION_PREFIX}')"
 FILE_KEY = "left(image.key, -11)"
 """In PostgreSQL: the key of the file of such an image, without ``/page-00000``."""
 
+IS_FURTHER_PAGE_OF = (
+    """image.key > {key} || '/page-' COLLATE "C" AND image.key < {key} || '/page-:' COLLATE "C" AND """ + IS_PAGE
+)
+"""In PostgreSQL: whether an ``image`` of the same archive is a page of the file with a ``key``, and not the first."""
+
 PAGE_NAME = re.compile("page-[0-9]{5}")
 """The last part of the key of a page."""
 

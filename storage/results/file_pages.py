@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from storage.objects.base import ObjectInfo
-from storage.objects.pages import IS_PAGE, file_of, number_of
+from storage.objects.pages import IS_FURTHER_PAGE_OF, IS_PAGE, file_of, number_of
 from storage.texts import other_forms
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def had_pages(session: Session, image_ids: Sequence[int]) -> bool:
         session.scalar(
             text(
                 f"""SELECT EXISTS (SELECT FROM image AS file JOIN image ON image.archive_id = file.archive_id
-                        AND image.key > file.key || '/page-' COLLATE "C"
-                        AND image.key < file.key || '/page-:' COLLATE "C" AND {IS_PAGE}
+                        AND {IS_FURTHER_PAGE_OF.format(key="file.key")}
                     WHERE file.id = ANY(:ids))"""  # noqa: S608  (constants)
             ),
             {"ids": list(image_ids)},
@@ -137,8 +136,8 @@ def view(session: Session, archive_id: int, key: str, version: str, pages: int |
             f"""WITH page AS (
                     SELECT id, key, missing_since FROM image WHERE archive_id = :archive_id AND key = :file
                     UNION ALL
-                    SELECT id, key, missing_since FROM image WHERE archive_id = :archive_id AND {IS_PAGE}
-                        AND key > :file || '/page-' COLLATE "C" AND key < :file || '/page-:' COLLATE "C"
+                    SELECT id, key, missing_since FROM image WHERE archive_id = :archive_id
+                        AND {IS_FURTHER_PAGE_OF.format(key=":file")}
                 ), near AS (
                     SELECT id, key FROM page WHERE missing_since IS NULL
                         OR EXISTS (SELECT FROM page AS own WHERE own.key = :key AND own.missing_since IS NOT NULL)
@@ -157,8 +156,7 @@ def of_files(session: Session, image_ids: Sequence[int]) -> dict[int, list[int]]
     rows = session.execute(
         text(
             f"""SELECT file.id AS file_id, image.id FROM image AS file JOIN image ON image.archive_id = file.archive_id
-                    AND image.key > file.key || '/page-' COLLATE "C" AND image.key < file.key || '/page-:' COLLATE "C"
-                    AND {IS_PAGE}
+                    AND {IS_FURTHER_PAGE_OF.format(key="file.key")}
                 WHERE file.id = ANY(:ids)"""  # noqa: S608  (constants)
         ),
         {"ids": list(image_ids)},
@@ -182,8 +180,8 @@ def of_name(session: Session, key: str) -> list[int]:
                 f"""SELECT found.id FROM archive CROSS JOIN unnest(CAST(:keys AS text[])) AS file (key), LATERAL (
                         SELECT id FROM image WHERE archive_id = archive.id AND key = file.key COLLATE "C"
                         UNION ALL
-                        SELECT id FROM image WHERE archive_id = archive.id AND {IS_PAGE}
-                            AND key > file.key || '/page-' COLLATE "C" AND key < file.key || '/page-:' COLLATE "C"
+                        SELECT id FROM image WHERE archive_id = archive.id
+                            AND {IS_FURTHER_PAGE_OF.format(key="file.key")}
                     ) AS found"""  # noqa: S608  (constants)
             ),
             {"keys": [key, *other_forms(key)]},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import driver_connection
-from storage.objects.pages import FILE_KEY, IS_PAGE
+from storage.objects.pages import FILE_KEY, IS_FURTHER_PAGE_OF, IS_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,8 +60,7 @@ _IMAGES = text(
     SELECT id FROM file
     UNION
     SELECT image.id FROM file JOIN image AS first ON first.id = file.id
-    JOIN image ON image.archive_id = :archive_id AND image.key > first.key || '/page-' COLLATE "C"
-        AND image.key < first.key || '/page-:' COLLATE "C" AND {IS_PAGE}
+    JOIN image ON image.archive_id = :archive_id AND {IS_FURTHER_PAGE_OF.format(key="first.key")}
     ORDER BY 1
     """  # noqa: S608  (constants)
 )

@@ -35,12 +35,12 @@ _HITS = f"""
         (SELECT words FROM keyword WHERE keyword.image_id = wanted.id) AS keywords,
         {COUNT_OF.format(image_id="wanted.id")} AS duplicates,
         {near_copies.COUNT_OF.format(image_id="wanted.id")} AS near_copies,
-        EXISTS (SELECT FROM opening WHERE opening.image_id = wanted.id AND share IS NOT NULL) AS truncated,
-        image.version, (SELECT pages FROM opening WHERE opening.image_id = wanted.id) AS pages
+        opening.share IS NOT NULL AS truncated, image.version, nullif(opening.pages, 1) AS pages
     FROM unnest(%(ids)s::bigint[]) AS wanted (id)
     JOIN record ON record.image_id = wanted.id AND record.generation_id = {{generation_id:d}}
     JOIN image ON image.id = record.image_id
     JOIN archive ON archive.id = image.archive_id
+    LEFT JOIN opening ON opening.image_id = wanted.id
     CROSS JOIN LATERAL corrected_tags(record.image_id, record.generation_id, record.tags, record.scores) AS corrected
 """  # noqa: S608  (constants)
 
@@ -98,8 +98,8 @@ def hits_of(
             keywords=tuple(row.keywords or ()),
             near_copies=max(1, row.near_copies),
             truncated=row.truncated,
-            page=number_of(row.version) if (pages := row.pages or 1) > 1 else None,
-            pages=pages if pages > 1 else None,
+            page=number_of(row.version) if row.pages else None,
+            pages=row.pages,
             file_key=file_of(row.key, row.version),
         )
         for image_id, score in scores.items()

@@ -217,7 +217,7 @@ def test_the_model_is_tried_only_if_nobody_measured_it(services: Services, folde
 
     def trial(model: str, _store: object, sample: Sequence[object]) -> Trial:
         tried.append((model, len(sample)))
-        return Trial("cpu", 3, 0, 2.0, 4.0)
+        return Trial("cpu", 2.0, 4.0)
 
     view = services.jobs.estimate(str(folder), JobWishes(), Amounts(images=36_000), trial)
     assert tried == [("lite", 3)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ram_core.opening.pages import may_have_pages
 from workers.pipeline.fitness import concerns_worker
 from workers.pipeline.work import hash_picture, keep_facts
 
@@ -61,5 +60,5 @@ class Decoding:
                 self.judge(work, error)
             counted = getattr(error, "pages", 1)
         for work in works:
-            if counted > 1 or (work.registers_pages and may_have_pages(body)):
+            if counted > 1 or work.counts_pages(body):
                 work.count_pages(counted)

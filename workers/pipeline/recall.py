@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ram_core.opening.pages import may_have_pages
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
 from storage.index.manifest import DamagedError
@@ -107,7 +106,7 @@ class Recall:
 
 def _counts_pages(work: Work) -> bool:
     """Tell whether an image has to be opened although its bytes are known: to count the pages of its file."""
-    return work.registers_pages and work.body is not None and may_have_pages(work.body)
+    return work.body is not None and work.counts_pages(work.body)
 
 
 def _wanted(shard: ClaimedShard) -> Wanted:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ram_core.opening.pages import may_have_pages
 from ram_core.picture_hashes import PictureHashes, pixels_of, shape_of
 from storage import traces
 from storage.ledger import claims, shards
@@ -120,6 +121,10 @@ class Work:
         """Whether the further pages of its file become images of their own."""
         shard = self.lease.shard
         return bool(shard.options.get(PAGES)) and not self.lease.is_further and self.page == 1
+
+    def counts_pages(self, body: bytes | memoryview) -> bool:
+        """Tell whether the pages of its file, which has this body, are to be counted: by who opens it."""
+        return self.registers_pages and may_have_pages(body)
 
     def count_pages(self, pages: int) -> None:
         """Note how many pages the file has, also if it is one: then it was counted."""

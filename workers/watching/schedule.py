@@ -10,7 +10,7 @@ from storage.database import limit_idleness, unit_of_work
 from storage.errors import ForbiddenError
 from storage.ledger import jobs, named_keys, quotas, watch_events, watches
 from storage.ledger.turns import LOCAL
-from storage.ledger.views import PAGES, PRIORITIES
+from storage.ledger.views import PAGES, PRIORITIES, PRIORITY_NAMES
 from storage.objects.ignoring import Selection
 from storage.objects.source import parse_source, part_of, require_allowed
 from storage.results import teachings
@@ -79,7 +79,7 @@ def _create(session: Session, due: Due, *, of_keys: bool) -> int:
     asks, archive = due.asks, session.get_one(Archive, due.archive_id)
     wanted = _MORE_URGENT.get(due.priority, PRIORITIES["high"]) if of_keys else due.priority
     # The quota may be newer than the watch.
-    priority = quotas.NAMES[min(wanted, quotas.highest_priority(session, asks.get("said_by") or LOCAL))]
+    priority = PRIORITY_NAMES[min(wanted, quotas.highest_priority(session, asks.get("said_by") or LOCAL))]
     # What people taught the model since counts, as for a job that somebody enqueues.
     vocabulary_id = asks["vocabulary_id"] or teachings.tags_in_use(session, asks["model"])
     source = part_of(due.archive_uri, due.prefix).uri

@@ -9,9 +9,7 @@ from ramq.schemas.estimates import JobEstimateOut, NewEstimate
 from ramq.services.estimate_views import Prices
 from ramq.services.estimates import Amounts
 from ramq.services.job_wishes import JobWishes
-from ramq.web.deps import ServicesDep, absolute_source
-from storage.errors import NotFoundError, UsageError
-from storage.objects.base import CredentialsError
+from ramq.web.deps import ServicesDep, absolute_source, reading
 
 router = APIRouter(prefix="/v1", tags=["workers"])
 
@@ -39,14 +37,9 @@ def estimate_job(services: ServicesDep, new: NewEstimate) -> JobEstimateOut:
     is null: the command `ramq estimate` can try the model on a sample. With `pages`, TIFF and PDF files count as one
     image each and `high` of the images is null: their pages are counted when a job opens them.
     """
-    wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection)
+    wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection, new.pages)
     prices = Prices(new.gpu_hour_price, new.cpu_hour_price, new.request_price)
-    amounts = Amounts(new.images, new.list_keys, new.sample, new.workers, new.device, prices, new.pages)
-    try:
+    amounts = Amounts(new.images, new.list_keys, new.sample, new.workers, new.device, prices)
+    with reading(new.source):
         found = services.jobs.estimate(absolute_source(new.source), wishes, amounts)
-    except NotFoundError as error:
-        # The missing source is named in the body. The URL of the request exists, so this is not a 404.
-        raise UsageError(str(error)) from error
-    except CredentialsError as error:
-        raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
     return JobEstimateOut.model_validate(found)

@@ -12,12 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from ramq.schemas.jobs import FailureOut, JobOut, NewJob, ReportOut
 from ramq.schemas.views import PageOut, WorkerOut
 from ramq.web.callers import caller_in
-from ramq.web.deps import MAYBE_BLANK, Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of
+from ramq.web.deps import MAYBE_BLANK, Cursor, Id, Limit, MaybeId, ServicesDep, absolute_source, caller_of, reading
 from ramq.web.problems import problem_of
-from storage.errors import NotFoundError, RamqError, TransientError, UsageError
+from storage.errors import RamqError, TransientError
 from storage.ledger.requests import RequestKey
 from storage.ledger.views import JobView
-from storage.objects.base import CredentialsError
 
 EVENT_SECONDS = 1.0
 """The interval at which the event stream of a job reads the job."""
@@ -50,7 +49,7 @@ def create_job(
     if idempotency_key is not None:
         token = caller_in(http).token
         request = RequestKey.of(token.name if token else "", idempotency_key, new.model_dump_json())
-    try:
+    with reading(new.source):
         job = services.jobs.create(
             absolute_source(new.source),
             model=new.model,
@@ -62,11 +61,6 @@ def create_job(
             request=request,
             by=caller_of(http),
         )
-    except NotFoundError as error:
-        # The missing source is named in the body. The URL of the request exists, so this is not a 404.
-        raise UsageError(str(error)) from error
-    except CredentialsError as error:
-        raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobOut.model_validate(job)
 

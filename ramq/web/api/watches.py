@@ -11,10 +11,8 @@ from ramq.schemas.views import PageOut
 from ramq.schemas.watches import AddedWatchOut, NewWatch, S3EventNotification, TakenOut, WatchOut
 from ramq.services.job_wishes import JobWishes
 from ramq.services.watches import SecretError
-from ramq.web.deps import Id, ServicesDep, absolute_source, caller_of
+from ramq.web.deps import Id, ServicesDep, absolute_source, caller_of, reading
 from ramq.web.tokens import bearer_token
-from storage.errors import NotFoundError, UsageError
-from storage.objects.base import CredentialsError
 
 router = APIRouter(prefix="/v1/watches", tags=["watches"])
 
@@ -23,7 +21,7 @@ router = APIRouter(prefix="/v1/watches", tags=["watches"])
 def add_watch(request: Request, services: ServicesDep, new: NewWatch, response: Response) -> AddedWatchOut:
     """Watch an archive, or a part of one: list it now and then every so often, and look where events say so."""
     wishes = JobWishes(new.model, new.caption, new.priority, None, new.stages, new.selection, new.pages)
-    try:
+    with reading(new.source):
         added = services.watches.add(
             absolute_source(new.source),
             wishes,
@@ -32,11 +30,6 @@ def add_watch(request: Request, services: ServicesDep, new: NewWatch, response: 
             settle_seconds=new.settle_seconds,
             by=caller_of(request),
         )
-    except NotFoundError as error:
-        # The missing source is named in the body. The URL of the request exists, so this is not a 404.
-        raise UsageError(str(error)) from error
-    except CredentialsError as error:
-        raise CredentialsError(f"this server cannot read {new.source}: {error}") from error
     response.headers["Location"] = f"/v1/watches/{added.watch.id}"
     return AddedWatchOut.model_validate(added)
 

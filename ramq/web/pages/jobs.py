@@ -61,10 +61,13 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
         return _jobs(request, services, form=form, problem=problem)
     wants_caption = {"yes": True, "no": False}.get(caption)
     selection = Selection(_lines(include), _lines(exclude), has_defaults=not junk)
+    further = [stages] if stages else []
     try:
         if then == "estimate":
-            wishes = JobWishes(model or None, wants_caption, priority, None, [stages] if stages else [], selection)
-            amounts = Amounts(most_keys=MOST_LISTED, pages=bool(pages))
+            wishes = JobWishes(
+                model or None, wants_caption, priority, None, [stages] if stages else [], selection, bool(pages)
+            )
+            amounts = Amounts(most_keys=MOST_LISTED)
             view = services.jobs.estimate(absolute_source(source.strip()), wishes, amounts)
             return _jobs(request, services, form=form, estimate=view)
         job = services.jobs.create(
@@ -72,7 +75,7 @@ def create_job(  # noqa: PLR0913, PLR0917  (the fields of a form)
             model=model or None,
             caption=wants_caption,
             priority=priority,
-            stages=[stages] if stages else [],
+            stages=further,
             selection=selection,
             pages=bool(pages),
             by=caller_of(request),
