@@ -8,7 +8,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.output import err, print_json, print_table
-from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.search import Json, not_empty
 from ramq.services.quotas import EVERYBODY, Whom, number_of, shown
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ User = Annotated[str | None, typer.Option("--user", metavar="NAME", help="For th
 Token = Annotated[
     int | None, typer.Option("--token", metavar="ID", help="For this token: only searches.", min=1, max=2**63 - 1)
 ]
-ArchiveOf = Annotated[str | None, typer.Option("--archive", metavar="A", help="For this archive: its URI or id.")]
+ArchiveOf = Annotated[
+    str | None,
+    typer.Option("--archive", metavar="A", help="For this archive: its URI or id.", callback=not_empty),
+]
 
 
 @app.command("list")

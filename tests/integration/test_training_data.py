@@ -114,7 +114,7 @@ def test_a_picture_that_is_gone_is_bad_and_a_store_that_is_gone_ends_the_trainin
         (StoreUnavailableError("the store does not answer"), TrainingError, "does not answer; resume later"),
         (ForbiddenError("not in RAMQ_ARCHIVE_ALLOW"), TrainingError, "not in RAMQ_ARCHIVE_ALLOW"),
     ):
-        monkeypatch.setattr(services.images, "content", Mock(side_effect=error))
+        monkeypatch.setattr(services.images, "picture", Mock(side_effect=error))
         with pytest.raises(seen, match=message):
             dataset.read(index)
 

@@ -68,7 +68,7 @@ class NullModel:
     ) -> list[Prediction]:
         poison = set(filter(None, os.environ.get("NULL_MODEL_POISON", "").split(",")))
         if poison and any(digest(image) in poison for image in pixels):
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)  # to this thread: no other may go on meanwhile
         if count_path := os.environ.get("NULL_MODEL_COUNT"):
             with Path(count_path).open("ab", buffering=0) as file:  # appends are atomic, also between processes
                 file.write(b"." * len(pixels))

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from ram_core.spaces import load_text_tower
 from ram_core.spaces.tiny import write_tiny_tower
+from ramq.services import query_models
 from storage.database import unit_of_work
 from storage.errors import ModelMissingError, NotFoundError, UsageError
 from storage.results import generations, looks
@@ -176,7 +177,7 @@ def test_an_uploaded_picture_is_compared_by_its_look(
     for space in ("look", "siglip", "dino"):
         make_space(ramq, worker, space)
     decoded: list[int] = []
-    pool = ramq.search._models.decoders()
+    pool = ramq.search._models._decoders_of(query_models.UPLOAD_SECONDS)
     decode = pool.decode_for_all
     monkeypatch.setattr(pool, "decode_for_all", lambda body, ways: decoded.append(len(ways)) or decode(body, ways))
     coffee = ramq.images.find("coffee.png")
