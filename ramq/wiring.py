@@ -220,8 +220,9 @@ class Services:
     def erasures(self) -> ErasureClient:
         """Deletions."""
         from ramq.services.erasures import ErasureClient  # noqa: PLC0415
+        from ramq.services.index import make_place  # noqa: PLC0415
 
-        return ErasureClient(self.engine, self.index.reader, self._thumbnails)
+        return ErasureClient(self.engine, self.index.reader, self._thumbnails, make_place(self.settings))
 
     @once
     def archives(self) -> ArchiveClient:

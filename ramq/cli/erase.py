@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services
+from ramq.cli.erase_again import erase_again
 from ramq.cli.output import agree, as_data, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json, not_empty
 from storage.errors import RamqError, UsageError
@@ -40,6 +41,16 @@ def delete(
     ] = None,
     archive: ArchiveOf = None,
     everything: Annotated[bool, typer.Option("--all", help="Every image of the archive.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="After a restore: what was deleted since the backup was taken.")
+    ] = False,
+    wrong: Annotated[
+        list[int] | None,
+        typer.Option("--except", metavar="N", help="With --again: deletion N was wrong; its images stay."),
+    ] = None,
+    renamed: Annotated[
+        bool, typer.Option("--renamed", help="With --again: also images that have another name now.")
+    ] = False,
     report: ReportTo = None,
     keys: KeepKeys = False,
     yes: Yes = False,
@@ -48,18 +59,22 @@ def delete(
     """Erase results, vectors and index entries of images. The originals are never touched.
 
     The image of a file with pages is its first page: with it go all of them. If interrupted, run the same command again
-    to resume.
+    to resume. Deletions are logged beside the index. `ramq delete --again` reads this log after a restore.
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes
     """
-    if sum((bool(images), prefix is not None, everything)) != 1:
-        raise UsageError("name the images to delete, or give --prefix, or --archive and --all")
-    if everything and archive is None:
-        raise UsageError("--all needs an archive; name it with --archive")
+    _require_sense(images, prefix, archive, everything=everything, again=again, only_again=bool(wrong or renamed))
+    if again and keys:
+        raise UsageError("the log of deletions has no keys: leave out --keys")
     if report is not None:
         require_writable(report)
     with services() as ramq:
-        if images:
+        if again:
+            done = erase_again(ramq, wrong or [], renamed=renamed, yes=yes)
+            if done is None:
+                err().print("Nothing to erase: no image that was deleted since the backup exists.")
+                return
+        elif images:
             if not yes:
                 doomed = ramq.erasures.count(images, archive)
                 images = [str(image_id) for image_id in doomed.ids]
@@ -73,6 +88,26 @@ def delete(
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)
+
+
+def _require_sense(
+    images: list[str] | None,
+    prefix: str | None,
+    archive: str | None,
+    *,
+    everything: bool,
+    again: bool,
+    only_again: bool,
+) -> None:
+    """Raise ``UsageError`` unless exactly one way of naming images was used, with its own options."""
+    if sum((bool(images), prefix is not None, everything, again)) != 1:
+        raise UsageError("name the images to delete, or give --prefix, or --archive and --all, or --again")
+    if everything and archive is None:
+        raise UsageError("--all needs an archive; name it with --archive")
+    if only_again and not again:
+        raise UsageError("--except and --renamed need --again")
+    if again and archive is not None:
+        raise UsageError("--again erases what the log of deletions names, in every archive: leave out --archive")
 
 
 def _said(doomed: Doomed) -> str:

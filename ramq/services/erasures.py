@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
+from storage.index import erasure_log
 from storage.ledger import ignored
-from storage.results import archives, erasures, file_pages, lookup
+from storage.results import archives, erased_names, erasures, file_pages, lookup
 from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
 from storage.results.images import keys_by_archive
 from storage.results.index_rows import indexed
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ramq.services.thumbnails import Thumbnails
+    from storage.index.erasure_log import LoggedDeletion
+    from storage.index.file_storage import FileStorage
     from storage.index.index import VectorIndex
     from storage.results.erasure_views import DeletionView
 
@@ -53,12 +56,16 @@ class ErasureClient:
         engine: the database.
         index: returns this process's reader of the index.
         thumbnails: the thumbnails of this machine.
+        place: the storage of the log of deletions.
     """
 
-    def __init__(self, engine: Engine, index: Callable[[], VectorIndex], thumbnails: Thumbnails) -> None:
+    def __init__(
+        self, engine: Engine, index: Callable[[], VectorIndex], thumbnails: Thumbnails, place: FileStorage
+    ) -> None:
         self._engine = engine
         self._index = index
         self._thumbnails = thumbnails
+        self._place = place
 
     def delete(
         self, images: Sequence[int | str], archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
@@ -135,6 +142,47 @@ class ErasureClient:
             listed = lookup.ids_below if is_resumed else lookup.require_below
             return len(listed(session, archive_id, below, prefix))
 
+    def unknown(self) -> tuple[list[LoggedDeletion], list[str]]:
+        """Return the deletions of the log that this database does not have, and the files of the log that are damaged.
+
+        There are some if the database was restored from a backup that is older than they are.
+        """
+        with unit_of_work(self._engine) as session:
+            return erasure_log.unknown(session, self._place)
+
+    def delete_again(
+        self,
+        deletions: Sequence[LoggedDeletion],
+        *,
+        renamed: bool = False,
+        by: str = LOCAL,
+    ) -> DeletionReport | None:
+        """Erase the images of deletions of the log that exist again. See ``delete``.
+
+        Args:
+            deletions: of ``unknown``.
+            renamed: also erase images that have another name than the one that was deleted.
+            by: the author of the deletion.
+
+        Returns:
+            None if there is no such image.
+        """
+        ids = {image_id for each in deletions for image_id in (*each.same, *(each.renamed if renamed else ()))}
+        request = ["again", sorted(each.file for each in deletions), renamed]
+        with unit_of_work(self._engine) as session:
+            is_resumed = erasures.unfinished(session, _hash_of(request)) is not None
+        if not ids and not is_resumed:
+            return None
+
+        def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
+            return Deletion(kind="images", said_by=by), erased_names.existing(session, sorted(ids))
+
+        return self._carry_out(request, planned, keeps_keys=False)
+
+    def strike(self, deletions: Sequence[LoggedDeletion]) -> None:
+        """Take deletions out of the log, because they were wrong: their images stay."""
+        erasure_log.strike(self._place, deletions)
+
     def list(self) -> list[DeletionView]:
         """Return every deletion, oldest first."""
         with unit_of_work(self._engine) as session:
@@ -190,6 +238,8 @@ class ErasureClient:
                 deletion, ids = planned(session)
                 deletion.request_sha256 = asked
                 deletion_id = erasures.plan(session, deletion, ids, keeps_keys=keeps_keys)
+        with unit_of_work(self._engine) as session:
+            erasure_log.write(session, self._place, erasures.views(session, deletion_id)[0])
         while self._erase_next(deletion_id):
             pass
         with unit_of_work(self._engine) as session:

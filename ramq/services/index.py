@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ramq.settings import Settings
     from storage.index.builder import IndexBuilder
+    from storage.index.file_storage import FileStorage
     from storage.index.index import VectorIndex
     from storage.index.status import Lag
     from storage.results.generation_views import IndexView
@@ -99,12 +100,18 @@ class IndexClient:
         self.reader().check()
 
 
+def make_place(settings: Settings) -> FileStorage:
+    """Return the storage of the files of the index, and of the log of deletions beside them."""
+    from storage.index.file_storage import open_storage  # noqa: PLC0415
+
+    return open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+
+
 def make_index(settings: Settings) -> VectorIndex:
     """Return this process's reader of the vector index."""
-    from storage.index.file_storage import open_storage  # noqa: PLC0415
     from storage.index.index import VectorIndex  # noqa: PLC0415  (faiss takes a while; not every command needs it)
 
-    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    place = make_place(settings)
     if not settings.is_index_in_milvus:
         return VectorIndex(place, settings.cache_path / "index")
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
@@ -116,9 +123,8 @@ def make_index(settings: Settings) -> VectorIndex:
 def make_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     """Return a builder of the vector index."""
     from storage.index.builder import IndexBuilder  # noqa: PLC0415
-    from storage.index.file_storage import open_storage  # noqa: PLC0415
 
-    place = open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    place = make_place(settings)
     if not settings.is_index_in_milvus:
         return IndexBuilder(engine, place, settings.cache_path / "index")
     from storage.index.milvus.builder import MilvusBuilder  # noqa: PLC0415

@@ -1,0 +1,145 @@
+"""The log of deletions, beside the files of the index: what to erase again in a database that was restored.
+
+A backup has everything that was deleted after it was taken. The log is outside the database, so it survives. Each
+deletion is one file, written before anything is erased, and never changed:
+
+    {"format": 1, "deletion": 7, "begun_at": "2026-11-30T01:02:03.456789+00:00", "said_by": "ann", "salt": "…",
+     "images": [[12, "9f…"], [13, "04…"]]}
+
+``images`` has numbers and hashes of names (``storage.results.erased_names``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from storage.index.manifest import DamagedError
+from storage.results import erased_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from storage.index.file_storage import FileStorage
+    from storage.results.erasure_views import DeletionView
+
+FOLDER = "erasures"
+FORMAT = 1
+_NAME = re.compile(r"deletion-\d{9,}-\d{8}T\d{12}\.json")
+_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDeletion:
+    """A deletion of the log that this database does not have, and those of its images that exist.
+
+    Attributes:
+        file: its name in the log.
+        number: the deletion's number in the database in which it was carried out.
+        begun_at: when, with the time zone.
+        said_by: who asked for it.
+        images: how many images it erased.
+        same: ids of images with the name that they had when they were deleted, ascending.
+        renamed: ids of images with another name, ascending. They had another name when the backup was taken, or they
+            are other images, which were listed since the restore.
+    """
+
+    file: str
+    number: int
+    begun_at: datetime
+    said_by: str
+    images: int
+    same: list[int]
+    renamed: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    deletion: int
+    begun_at: str
+    said_by: str
+    salt: str
+    images: list[tuple[int, str]]
+
+
+def write(session: Session, place: FileStorage, deletion: DeletionView) -> None:
+    """Write a deletion into the log, unless it is there. Nothing of it may be erased before.
+
+    Raises:
+        ServiceUnavailableError: the storage does not answer.
+    """
+    begun_at = deletion.begun_at.astimezone(UTC)
+    # After a restore, other deletions get the same numbers, at other times.
+    name = f"deletion-{deletion.id:09d}-{begun_at:%Y%m%dT%H%M%S%f}.json"
+    try:
+        _read(place, name)
+    except DamagedError:
+        salt = secrets.token_hex(16)
+        entry = {
+            "format": FORMAT,
+            "deletion": deletion.id,
+            "begun_at": begun_at.isoformat(),
+            "said_by": deletion.said_by,
+            "salt": salt,
+            "images": erased_names.of_deletion(session, deletion.id, salt),
+        }
+        place.put(f"{FOLDER}/{name}", json.dumps(entry).encode())
+
+
+def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion], list[str]]:
+    """Return the deletions of the log that this database does not have, oldest first, and unreadable files of the log.
+
+    Raises:
+        ServiceUnavailableError: the storage does not answer.
+    """
+    found, unreadable = [], []
+    for name in place.names(FOLDER):
+        if _NAME.fullmatch(name):
+            try:
+                entry = _read(place, name)
+            except DamagedError:
+                unreadable.append(name)
+                continue
+            if not erased_names.is_known(session, entry.deletion, entry.begun_at):
+                found.append(_compared(session, name, entry))
+    return sorted(found, key=lambda each: each.begun_at), sorted(unreadable)
+
+
+def _compared(session: Session, name: str, entry: _Entry) -> LoggedDeletion:
+    same: list[int] = []
+    renamed: list[int] = []
+    for part in _parts(entry.images):
+        for image_id, now in erased_names.of_images(session, list(part), entry.salt).items():
+            (same if part[image_id] == now else renamed).append(image_id)
+    begun_at = datetime.fromisoformat(entry.begun_at)
+    images = len(entry.images)
+    return LoggedDeletion(name, entry.deletion, begun_at, entry.said_by, images, sorted(same), sorted(renamed))
+
+
+def strike(place: FileStorage, deletions: Sequence[LoggedDeletion]) -> None:
+    """Take deletions out of the log: they were wrong."""
+    for deletion in deletions:
+        place.delete(f"{FOLDER}/{deletion.file}")
+
+
+def _parts(images: list[tuple[int, str]]) -> Iterator[dict[int, str]]:
+    for start in range(0, len(images), _AT_ONCE):
+        yield dict(images[start : start + _AT_ONCE])
+
+
+def _read(place: FileStorage, name: str) -> _Entry:
+    try:
+        entry = json.loads(place.read(f"{FOLDER}/{name}"))
+        if entry["format"] != FORMAT:
+            raise DamagedError(f"{name} was written by another version of ramq")
+        images = [(int(number), str(digest)) for number, digest in entry["images"]]
+        datetime.fromisoformat(entry["begun_at"])
+        return _Entry(int(entry["deletion"]), entry["begun_at"], str(entry["said_by"]), str(entry["salt"]), images)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{name} is not readable") from error
