@@ -6,7 +6,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -20,12 +19,13 @@ from storage.database import unit_of_work
 from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from storage.tables import Base
-from tests.services.checker import fill, prepared
+from tests.services.checker import picture, prepared
 from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.null_worker import VECTOR_SIZE, expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ramq.wiring import Services
     from storage.ledger.views import JobView
@@ -57,7 +57,7 @@ class Site:
 
     def command(self, *words: str) -> str:
         """Run ``ramq`` against it, and return what it printed. It must succeed."""
-        done = subprocess.run(  # noqa: S603  (our own module)
+        done = subprocess.run(
             [sys.executable, "-m", "ramq.cli.main", *words],
             env=self.fleet.environment,
             capture_output=True,
@@ -97,6 +97,15 @@ def site(data_dir: Path, *, index: Path | None = None) -> Iterator[Site]:
             yield Site(client, fleet, settings)
 
 
+def fill(folder: Path, count: int, first: int = 0) -> dict[str, bytes]:
+    """Make an archive of so many pictures, which differ from those with another ``first``. Return its files by key."""
+    folder.mkdir()
+    files = {f"{number:05}.png": picture(first + number) for number in range(count)}
+    for key, body in files.items():
+        (folder / key).write_bytes(body)
+    return files
+
+
 def recognise(place: Site, folder: Path, count: int) -> dict[str, bytes]:
     """Make an archive of so many pictures, and let workers recognise, read and locate it. Return its files by key."""
     files = fill(folder, count)
@@ -128,7 +137,7 @@ def say(services: Services, folder: Path) -> None:
     services.accounts.add("ben", "correct")
     services.accounts.create_token("ann")
     services.accounts.revoke(services.accounts.create_token("ben", note="lost").token.id)
-    services.quotas.put("images_per_day", 1e6, Whom(user="ben"))
+    services.quotas.put("images_a_day", 1e6, Whom(user="ben"))
     services.policies.put("tag 3", "deny")
     services.datasets.build("birds", BuildRequest(sources=[str(folder)]), by="ann")
 
@@ -141,7 +150,7 @@ def said(services: Services) -> dict[str, str]:
             rows, digest = session.execute(
                 text(
                     f"""SELECT count(*), md5(string_agg(row, ',' ORDER BY row))
-                        FROM (SELECT md5((to_jsonb(t) - 'xid')::text) AS row FROM {table} AS t) AS hashed"""  # noqa: S608  (our own tables)
+                        FROM (SELECT md5((to_jsonb(t) - 'xid')::text) AS row FROM {table} AS t) AS hashed"""
                 )
             ).one()
             found[table] = f"{rows}:{digest}"

@@ -9,7 +9,7 @@ deleted for good, the wrong folder is deleted by mistake, and a table is dropped
 
 * ``dump``: from the dump, into a new cluster and an empty data folder;
 * ``base``: from the base backup, into an empty data folder;
-* ``time``: from the base backup and the archived log, to just before the mistake, beside the index of the lost database.
+* ``time``: from the base backup and the archived log, to just before the mistake, beside the index of the lost one.
 
 After each: ``ramq db upgrade`` and ``ramq db check``, the job goes on and ends, every record is that of its picture,
 once; the index is verified; what people said is as it was; and ``ramq delete --again`` erases what had been deleted for
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from benchmarks.rehearsal import Site, check_index, check_recognised, recognise, said, say, site
+from benchmarks.rehearsal import Site, check_index, check_recognised, fill, recognise, said, say, site
 from benchmarks.report import begin, options, write
 from benchmarks.search_data import CHUNK, Maker, load, prepare
 from ramq.embedded import embedded
@@ -34,8 +34,6 @@ from ramq.embedded.layout import Layout
 from ramq.services.index import make_builder
 from storage.database import driver_connection, make_engine, unit_of_work
 from storage.migrate import upgrade
-from storage.search.views import SearchQuery
-from tests.services.checker import fill
 from tests.services.fleet import wait_for
 from tests.services.restoring import Backups, archived, open_folder, size_of
 
@@ -133,7 +131,7 @@ def _live(known: Rehearsal, backups: Backups, place: Site, pictures: int) -> Non
     place.fleet.end()
     place.fleet.processes.clear()
     [slow] = place.fleet.start(1, NULL_MODEL_SECONDS=SLOW_SECONDS)
-    known.second = fill(known.folder / "second", pictures)
+    known.second = fill(known.folder / "second", pictures, first=pictures)
     job = services.jobs.create(str(known.folder / "second"))
     before = wait_for(services, job.id, place.fleet, lambda view: view.done > 0)
     with known.timed("pg_dump"):

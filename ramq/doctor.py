@@ -9,17 +9,18 @@ import hashlib
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ram_core.spaces import RECOGNISERS, TOWERS
 from ramq.addresses import addresses
 from ramq.broker import broker_client, check_broker
+from ramq.database_checks import restore_findings, upkeep_findings
+from ramq.findings import Finding, fault
 from storage import revision
 from storage.database import make_engine, server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
@@ -45,21 +46,6 @@ _LATE_SECONDS = 600.0
 """A listing that is overdue, or an event that waits, for longer than this is a fault, as in the shipped alerts."""
 _MANY_WAITING = 100_000
 """More vectors than this outside the segments make searches slow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        state: ``ok``, ``note`` (it works, but you may want to know this) or ``fault``.
-        next: the command to run next, or empty if there is nothing to do.
-    """
-
-    name: str
-    state: Literal["ok", "note", "fault"]
-    detail: str
-    next: str = ""
 
 
 def examine(settings: Settings, source: str | None = None) -> list[Finding]:
@@ -91,12 +77,15 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
     found = [_broker(broker_url), _database(engine)]
     if found[-1].state == "fault":
         return found  # the other checks would fail for the same reason
-    found += [_database_clock(engine), *_standby(settings), _workers(engine), *_towers(settings, engine)]
+    found += [
+        _database_clock(engine),
+        *upkeep_findings(engine),
+        *restore_findings(settings, engine),
+        *_standby(settings),
+        _workers(engine),
+        *_towers(settings, engine),
+    ]
     return [*found, *_webhook(settings, engine), *_watches(engine), *_index(settings, engine)]
-
-
-def _fault(name: str, error: RamqError, next_command: str) -> Finding:
-    return Finding(name, "fault", without_secrets(str(error)), next_command)
 
 
 def _versions() -> Finding:
@@ -234,9 +223,9 @@ def _database(engine: Engine) -> Finding:
         with unit_of_work(engine) as session:
             server = server_version(session)
     except ServiceUnavailableError as error:
-        return _fault("database", error, 'psql "$RAMQ_DATABASE_URL"')
+        return fault("database", error, 'psql "$RAMQ_DATABASE_URL"')
     except RamqError as error:
-        return _fault("database", error, "ramq db upgrade")
+        return fault("database", error, "ramq db upgrade")
     return Finding("database", "ok", f"PostgreSQL {server}, revision {revision.head()}")
 
 
@@ -252,7 +241,7 @@ def _standby(settings: Settings) -> list[Finding]:
     try:
         revision.require_current(engine)
     except RamqError as error:
-        return [_fault("standby", error, 'psql "$RAMQ_SEARCH_DATABASE_URL"')]
+        return [fault("standby", error, 'psql "$RAMQ_SEARCH_DATABASE_URL"')]
     finally:
         engine.dispose()
     return [Finding("standby", "ok", "used for searches")]
@@ -273,7 +262,7 @@ def _broker(url: str | None) -> Finding:
         check_broker(url)
         info = broker_client(url).info("server")
     except RamqError as error:
-        return _fault("broker", error, 'redis-cli -u "$RAMQ_BROKER_URL" ping')
+        return fault("broker", error, 'redis-cli -u "$RAMQ_BROKER_URL" ping')
     return Finding("broker", "ok", f"Redis {info['redis_version']}")
 
 
@@ -334,7 +323,7 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
         with unit_of_work(engine) as session:
             views = [index.status(session, generation_id) for generation_id in index_rows.indexed(session)]
     except RamqError as error:
-        return [_fault("index", error, "env | grep RAMQ_INDEX_URL")]
+        return [fault("index", error, "env | grep RAMQ_INDEX_URL")]
     findings = []
     for view in views:
         if view.manifest is not None and not view.segments and view.vectors_stored:
@@ -363,7 +352,7 @@ def _archive(settings: Settings, source: str) -> list[Finding]:
     except RamqError as error:
         plain = source.removeprefix("tar+")
         next_command = f"aws s3 ls {plain}" if plain.startswith("s3://") else f"ls -ld {plain}"
-        return [_fault("archive", error, next_command)]
+        return [fault("archive", error, next_command)]
     name = without_secrets(place.uri)
     if first and version_now.startswith("!"):
         detail = f"{name} can be listed, but {first.key} cannot be read ({version_now[1:]}); allow s3:GetObject"

@@ -12,7 +12,7 @@ from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
-    from ramq.doctor import Finding
+    from ramq.findings import Finding
 
 db = typer.Typer(no_args_is_help=True, help="The database's schema.\n\nExample: ramq db upgrade")
 index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ramq index status")
@@ -34,11 +34,14 @@ def db_upgrade(
 ) -> None:
     """Upgrade the database to the schema of this version. Safe to repeat, and to run from several places at once.
 
+    Run it after a restore too: rows of a dump carry transaction ids of the server that they are from.
+
     Example: ramq db upgrade --wait 120
     """
     from ramq.addresses import addresses  # noqa: PLC0415
     from storage import migrate, revision  # noqa: PLC0415
     from storage.database import make_engine  # noqa: PLC0415
+    from storage.results import restamping  # noqa: PLC0415
 
     with addresses(settings_for()) as (database_url, _):
         engine = make_engine(database_url)
@@ -46,7 +49,10 @@ def db_upgrade(
         before = revision.current(engine)
         migrate.upgrade(engine)
         after = revision.current(engine)
+        stamped = restamping.stamp_again(engine)
         engine.dispose()
+    if stamped:
+        err().print(f"The database was restored from a dump: {stamped:,} rows are made to look unchanged here.")
     change = "" if before == after else f" (before: {before or 'none'})"
     err().print(f"The database is at revision {after}{change}.")
 

@@ -24,6 +24,7 @@ from storage.index.part import build_part
 from storage.index.segment import write
 from storage.index.store import SegmentStore
 from storage.index.verification import problems
+from storage.results import restamping
 from storage.results import vectors as repository
 from storage.results.index_rows import source_of
 from storage.results.vectors import Window
@@ -160,8 +161,7 @@ class IndexBuilder:
     def rebuild(self, generation_id: int) -> Published | None:
         """Rebuild the whole index from the database alone. Wait for the lock. None: a later builder published first."""
         with self._locked(generation_id, wait=True) as build:
-            assert build is not None
-            return self._rebuild(build)
+            return self._rebuild(build) if build else None
 
     def verify(self, generation_id: int) -> list[str]:
         """Read every byte of the index and compare its ids with the database. Return the problems, one line each."""
@@ -266,6 +266,7 @@ class IndexBuilder:
 
     def _new_watermark(self, build: Build) -> int:
         """Return the watermark for an index built from the database alone. Re-stamp rows with later transaction ids."""
+        restamping.stamp_again(self.engine)
         stamped = RESTAMP_ROWS
         while stamped == RESTAMP_ROWS:
             self._require_lock(build)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from ram_core.checkpoints import entry
 from ramq import doctor
-from ramq.doctor import Finding, examine
+from ramq.doctor import examine
 from ramq.services.index import make_builder
 from storage.database import make_engine, unit_of_work
 from storage.ledger import workers as worker_rows
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from ramq.findings import Finding
     from tests.services.postgres import PostgresServer
     from tests.services.s3 import S3Server
 
