@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ MOVING = frozenset(
 )  # fmt: skip
 """Tables that change while nobody says anything. All others hold what people said, and must come back as they were."""
 
-TIMEOUT_SECONDS = 600.0
+TIMEOUT_SECONDS = 1800.0
 
 
 @dataclass
@@ -110,7 +111,8 @@ def recognise(place: Site, folder: Path, count: int) -> dict[str, bytes]:
     """Make an archive of so many pictures, and let workers recognise, read and locate it. Return its files by key."""
     files = fill(folder, count)
     services = place.services
-    place.ended(services.jobs.create(str(folder)))
+    done = place.ended(services.jobs.create(str(folder)))
+    services.generations.use(done.generation_id or 0, force=True)
     for stage in ("text", "locate"):
         for job in services.stages.start(stage, SearchQuery(archive=str(folder))):
             place.ended(job)
@@ -191,8 +193,14 @@ def check_recognised(services: Services, job_id: int, files: Mapping[str, bytes]
 def check_index(services: Services) -> dict[int, int]:
     """Publish what is not published, verify every index, and return how many vectors each has."""
     builder = make_builder(services.settings, services.engine)
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while any(view.delta for view in services.index.status()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the index stays behind: {services.index.status()}")
+        for number in services.index.generations():
+            builder.publish_new(number, force=True)  # does nothing while a worker publishes
+        time.sleep(0.1)
     for status in services.index.status():
-        builder.publish_new(status.generation_id, force=True)
         if found := builder.verify(status.generation_id):
             raise RuntimeError(f"the index differs from the database: {found}")
     views = services.index.status()

@@ -19,6 +19,9 @@ good. It stops at the first difference.
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,8 +48,9 @@ if TYPE_CHECKING:
 WIDTH = 512
 ERASED, MISTAKEN = "0000", "0001"
 """The beginnings of keys of the second archive that are deleted for good, and by mistake."""
-SLOW_SECONDS = "0.5"
-"""How long a batch takes while the backups are taken, so that the job does not end before them."""
+FORGOTTEN = "0003"
+"""That of keys of the first archive that are deleted before the backups."""
+BATCH = 16
 
 
 @dataclass
@@ -56,6 +60,7 @@ class Rehearsal:
     Attributes:
         folder: for everything.
         rows: made-up images.
+        slow_seconds: how long the second job takes while the backups are taken. It must not end before they do.
         first: the files of the first archive, by key; of the second: ``second``.
         told: what people had said when the backups were taken; ``told_last``: just before the mistake.
         done_at_backup: how many images of the second job were done when the backups began, and when they had ended.
@@ -65,6 +70,7 @@ class Rehearsal:
 
     folder: Path
     rows: int
+    slow_seconds: float
     first: dict[str, bytes] = field(default_factory=dict)
     second: dict[str, bytes] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
@@ -88,18 +94,19 @@ class Rehearsal:
         print(f"{name:40} {size / 1e6:10.1f} MB", flush=True)
 
 
-def rehearse(rows: int, pictures: int, folder: Path) -> Rehearsal:
+def rehearse(folder: Path, *, rows: int, pictures: int, slow_seconds: float) -> Rehearsal:
     """Do all of it.
 
     Args:
-        rows: made-up images beside the pictures.
-        pictures: in each of the two archives, 400 or more.
         folder: an empty one that the server's user may enter.
+        rows: made-up images beside the pictures.
+        pictures: in each of the two archives, 200 to 10,000.
+        slow_seconds: how long the second job takes while the backups are taken.
 
     Raises:
         RuntimeError: something was lost, came twice or differs.
     """
-    known = Rehearsal(folder, rows)
+    known = Rehearsal(folder, rows, slow_seconds)
     backups = Backups(folder, Layout.create(folder / "lost"))
     with embedded(folder / "lost") as services:
         engine = make_engine(services.database_url)
@@ -108,6 +115,7 @@ def rehearse(rows: int, pictures: int, folder: Path) -> Rehearsal:
         engine.dispose()
     with site(folder / "lost") as place:
         _live(known, backups, place, pictures)
+    shutil.rmtree(folder / "lost" / "postgres")
     _from_dump(known, backups)
     _from_base(known, backups)
     _from_log(known, backups)
@@ -122,7 +130,7 @@ def _live(known: Rehearsal, backups: Backups, place: Site, pictures: int) -> Non
     place.fleet.start(1)
     known.first = recognise(place, known.folder / "first", pictures)
     say(services, known.folder / "first")
-    place.command("delete", "--prefix", "0039", "--archive", str(known.folder / "first"), "--yes")
+    place.command("delete", "--prefix", FORGOTTEN, "--archive", str(known.folder / "first"), "--yes")
     check_index(services)
     known.sized("database", _database_size(services))
     known.sized("index", size_of(known.folder / "lost" / "index"))
@@ -130,24 +138,25 @@ def _live(known: Rehearsal, backups: Backups, place: Site, pictures: int) -> Non
 
     place.fleet.end()
     place.fleet.processes.clear()
-    [slow] = place.fleet.start(1, NULL_MODEL_SECONDS=SLOW_SECONDS)
+    [slow] = place.fleet.start(1, NULL_MODEL_SECONDS=str(known.slow_seconds * BATCH / pictures))
     known.second = fill(known.folder / "second", pictures, first=pictures)
     job = services.jobs.create(str(known.folder / "second"))
     before = wait_for(services, job.id, place.fleet, lambda view: view.done > 0)
-    with known.timed("pg_dump"):
-        dump = backups.dump(url)
-    with known.timed("pg_basebackup"):
-        base = backups.base_backup(url)
-    after = services.jobs.get(job.id)
-    if not 0 < before.done < pictures or after.is_over:
-        raise RuntimeError(f"the job did not run during the backups: {before.done} and {after.done} of {pictures}")
+    with _stopped_halfway(place, slow.pid, job.id):
+        with known.timed("pg_dump"):
+            dump = backups.dump(url)
+        with known.timed("pg_basebackup"):
+            base = backups.base_backup(url)
+        after = services.jobs.get(job.id)
+    if after.is_over:
+        raise RuntimeError(f"the job ended before the backups did: {after}")
     known.done_at_backup = before.done, after.done
     with known.timed("pg_verifybackup"):
         backups.verify(base)
     known.sized("dump", size_of(dump))
     known.sized("base backup", size_of(base))
 
-    place.fleet.kill(slow)
+    place.fleet.kill(slow)  # works on a stopped process too
     place.fleet.start(1)
     place.ended(job)
     second = str(known.folder / "second")
@@ -164,6 +173,27 @@ def _live(known: Rehearsal, backups: Backups, place: Site, pictures: int) -> Non
     known.sized("archived log", size_of(backups.archive))
 
 
+@contextmanager
+def _stopped_halfway(place: Site, pid: int, job_id: int) -> Iterator[None]:
+    """Stop a worker when half of its job is done, if that is so before the block ends: the job must not end in it."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            view = place.services.jobs.get(job_id)
+            if view.done > view.listed / 2:
+                os.kill(pid, signal.SIGSTOP)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def _from_dump(known: Rehearsal, backups: Backups) -> None:
     """Restore the dump into a new cluster."""
     with embedded(known.folder / "dump") as services, known.timed("pg_restore"):
@@ -171,6 +201,7 @@ def _from_dump(known: Rehearsal, backups: Backups) -> None:
     _use_the_log_of_deletions(known, "dump")
     with site(known.folder / "dump") as place:
         _go_on(known, place, "dump", known.told)
+    shutil.rmtree(known.folder / "dump")
 
 
 def _from_base(known: Rehearsal, backups: Backups) -> None:
@@ -182,6 +213,7 @@ def _from_base(known: Rehearsal, backups: Backups) -> None:
     _use_the_log_of_deletions(known, "restored")
     with site(known.folder / "restored") as place:
         _go_on(known, place, "base", known.told)
+    shutil.rmtree(known.folder / "restored")
 
 
 def _from_log(known: Rehearsal, backups: Backups) -> None:
@@ -199,7 +231,8 @@ def _from_log(known: Rehearsal, backups: Backups) -> None:
 def _go_on(known: Rehearsal, place: Site, way: str, told: dict[str, str]) -> None:
     """Check a restored installation, let its job end, and erase again what had been deleted for good."""
     services = place.services
-    place.command("db", "upgrade")
+    with known.timed(f"{way}: db upgrade"):
+        place.command("db", "upgrade")
     place.command("db", "check")
     if said(services) != told:
         now = said(services)
@@ -228,7 +261,7 @@ def _go_on(known: Rehearsal, place: Site, way: str, told: dict[str, str]) -> Non
         raise RuntimeError(f"{way}: deleted images are left")
     records = _count(services, "record")
     expected = (
-        known.rows + len(known.second) - len(gone) + len([key for key in known.first if not key.startswith("0039")])
+        known.rows + len(known.second) - len(gone) + len([key for key in known.first if not key.startswith(FORGOTTEN)])
     )
     if records != expected:
         raise RuntimeError(f"{way}: {records} records, expected {expected}")
@@ -245,8 +278,6 @@ def _rebuilt(place: Site) -> dict[int, int]:
 
 def _use_the_log_of_deletions(known: Rehearsal, name: str) -> None:
     """Copy the log of deletions, as an operator does who keeps it beside the backups."""
-    import shutil  # noqa: PLC0415
-
     shutil.copytree(known.folder / "lost" / "index" / "erasures", known.folder / name / "index" / "erasures")
 
 
@@ -282,11 +313,12 @@ def main() -> None:
     """Rehearse, print a table, write a file."""
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=0, help="made-up images beside the pictures")
-    parser.add_argument("--pictures", type=int, default=1000, help="in each of the two archives")
+    parser.add_argument("--pictures", type=int, default=1000, help="in each of the two archives, 200 to 10,000")
+    parser.add_argument("--slow", type=float, default=60.0, help="seconds that the job lasts while backups are taken")
     chosen = parser.parse_args()
-    report = begin(rows=chosen.rows, pictures=chosen.pictures)
+    report = begin() | {"rows": chosen.rows, "pictures": chosen.pictures}
     with open_folder() as folder:
-        known = rehearse(chosen.rows, chosen.pictures, folder)
+        known = rehearse(folder, rows=chosen.rows, pictures=chosen.pictures, slow_seconds=chosen.slow)
     report |= {"done_at_backup": known.done_at_backup, "figures": known.figures}
     write(chosen, "restore", report)
 
