@@ -37,7 +37,11 @@ def rows_of_the_future(engine: Engine) -> dict[str, int]:
 
 def restored(engine: Engine) -> None:
     """Gives the rows the ids of an old cluster."""
-    execute(engine, "INSERT INTO keyword (image_id, words, folds, tokens) SELECT id, '{}', '{}', '{}' FROM image ORDER BY id LIMIT 5")
+    execute(
+        engine,
+        """INSERT INTO keyword (image_id, words, folds, tokens)
+            SELECT id, '{}', '{}', '{}' FROM image ORDER BY id LIMIT 5""",
+    )
     execute(engine, "INSERT INTO located_image (image_id) SELECT id FROM image ORDER BY id LIMIT 5")
     execute(engine, "INSERT INTO erasure (image_id, generation_id) SELECT id + 1000, 1 FROM image ORDER BY id LIMIT 5")
     for table in restamping.FOLLOWED:
