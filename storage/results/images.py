@@ -62,9 +62,14 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
         text(
             """
             INSERT INTO image (archive_id, key, version, size, modified_at, missing_since)
-            SELECT DISTINCT ON (key) :archive_id, key, version, size, modified_at,
-                CASE WHEN version = :missing THEN now() END
-            FROM listed ORDER BY key
+            SELECT :archive_id, key, version, size, modified_at, CASE WHEN version = :missing THEN now() END
+            FROM (SELECT DISTINCT ON (key) * FROM listed ORDER BY key) AS page
+            -- A conflict locks the row, which writes to its page and to the log even if nothing changes. As a join,
+            -- this could read the whole archive for a page.
+            WHERE version IS DISTINCT FROM (
+                SELECT image.version FROM image
+                WHERE image.archive_id = :archive_id AND image.key = page.key AND image.missing_since IS NULL)
+            ORDER BY key
             ON CONFLICT (archive_id, key) DO UPDATE
             SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
                 missing_since = CASE WHEN excluded.version = :missing THEN coalesce(image.missing_since, now()) END

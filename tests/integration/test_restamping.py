@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.results import near_copies, restamping
+from storage.results import keyword_pairs, near_copies, restamping
 from storage.tables import Base
 from tests.services.command_line import run_here
 from tests.services.web import services_of
@@ -30,7 +30,12 @@ def execute(engine: Engine, statement: str) -> None:
 def rows_of_the_future(engine: Engine) -> dict[str, int]:
     with unit_of_work(engine) as session:
         return {
-            table: int(session.scalar(text(f"SELECT count(*) FROM {table} WHERE xid > pg_current_xact_id()")) or 0)
+            table: int(
+                session.scalar(
+                    text(f"SELECT count(*) FROM {table} WHERE {restamping._has(table)}xid > pg_current_xact_id()")
+                )
+                or 0
+            )
             for table in restamping.FOLLOWED
         }
 
@@ -84,6 +89,7 @@ def test_new_images_are_newer_than_the_last_search_for_near_copies_again(client:
 def test_regions_that_were_cropped_are_not_cropped_again(client: TestClient) -> None:
     engine = services_of(client).engine
     restored(engine)
+    execute(engine, "CREATE TABLE cropping_of_this_test PARTITION OF cropping FOR VALUES IN (1)")
     execute(
         engine,
         f"""INSERT INTO cropping (image_id, generation_id, job_id, version, regions_xid)
@@ -113,3 +119,21 @@ def test_db_upgrade_stamps_them_and_says_so(client: TestClient, broker_url: str)
     assert done.returncode == 0, done.stderr
     assert "was restored from a dump" in done.stderr
     assert "was restored" not in run_here(["db", "upgrade"], environment).stderr
+
+
+def test_what_is_kept_of_keywords_is_brought_up_to_date_instead_of_read_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = services_of(client).engine
+    monkeypatch.setattr(keyword_pairs, "MAX_CHANGED", 3)
+    restored(engine)
+
+    def kept() -> object:
+        with unit_of_work(engine) as session:
+            moment, pairs = keyword_pairs.every(session, "keyword")
+        with unit_of_work(engine) as session:
+            return keyword_pairs.since(session, "keyword", moment, pairs)
+
+    assert kept() is None  # all of it looks changed, whenever somebody looks
+    restamping.stamp_again(engine)
+    assert kept() is not None
