@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos containers check tools lint format types bench up reference lock audit clean
+.PHONY: help install demo test chaos rehearse containers check tools lint format types bench up reference lock audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^## /{ printf "\n%s\n", substr($$0, 4) } /^[a-z-]+:.*## /{ printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed
 
 chaos: $(VENV)/.dev ## Run a cluster of containers under drawn faults, 3 x 10,000 images; needs what containers needs
 	$(BIN)/python -m benchmarks.chaos_cluster $(ARGS)
+
+rehearse: $(VENV)/.dev ## Back an installation up, ruin it, restore it in three ways and check it
+	$(BIN)/python -m benchmarks.rehearse_restore $(ARGS)
 
 containers: $(VENV)/.dev ## Build the images, run the composition and test it; needs root and Debian's podman
 	RAMQ_CONTAINERS=1 $(BIN)/pytest -n 0 tests/containers $(ARGS)

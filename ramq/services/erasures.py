@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
-from storage.errors import NotFoundError, UsageError
+from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
 from storage.index import erasure_log
 from storage.ledger import ignored
 from storage.results import archives, erased_names, erasures, file_pages, lookup
@@ -238,8 +238,7 @@ class ErasureClient:
                 deletion, ids = planned(session)
                 deletion.request_sha256 = asked
                 deletion_id = erasures.plan(session, deletion, ids, keeps_keys=keeps_keys)
-        with unit_of_work(self._engine) as session:
-            erasure_log.write(session, self._place, erasures.views(session, deletion_id)[0])
+        self._log(deletion_id)
         while self._erase_next(deletion_id):
             pass
         with unit_of_work(self._engine) as session:
@@ -264,6 +263,17 @@ class ErasureClient:
             "thumbnails",
         )
         return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})
+
+    def _log(self, deletion_id: int) -> None:
+        with unit_of_work(self._engine) as session:
+            deletion = erasures.views(session, deletion_id)[0]
+            try:
+                erasure_log.write(session, self._place, deletion)
+            except ServiceUnavailableError as error:
+                raise ServiceUnavailableError(
+                    f"nothing was erased, because the deletion cannot be logged: {error}. Let this process write to "
+                    f"the folder `{erasure_log.FOLDER}` in RAMQ_INDEX_URL, then ask again"
+                ) from error
 
     def _erase_next(self, deletion_id: int) -> bool:
         """Erase the next part of a deletion. Return False if there was none left."""

@@ -85,7 +85,7 @@ def test_nothing_is_deleted_that_cannot_be_logged_and_the_same_request_does_it_l
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("in the way")
     before = count(services)
-    with pytest.raises(ServiceUnavailableError):
+    with pytest.raises(ServiceUnavailableError, match="nothing was erased, because the deletion cannot be logged"):
         services.erasures.delete([3])
     assert count(services) == before
     folder.unlink()
