@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 FOLDER = "erasures"
 FORMAT = 1
-_NAME = re.compile(r"deletion-\d{9,}-\d{8}T\d{12}\.json")
+_NAME = re.compile(r"deletion-(\d{9,})-(\d{8}T\d{12})\.json")
+_TIME = "%Y%m%dT%H%M%S%f"
 _AT_ONCE = 10_000
 
 
@@ -76,7 +77,7 @@ def write(session: Session, place: FileStorage, deletion: DeletionView) -> None:
     """
     begun_at = deletion.begun_at.astimezone(UTC)
     # After a restore, other deletions get the same numbers, at other times.
-    name = f"deletion-{deletion.id:09d}-{begun_at:%Y%m%dT%H%M%S%f}.json"
+    name = f"deletion-{deletion.id:09d}-{begun_at:{_TIME}}.json"
     try:
         _read(place, name)
     except DamagedError:
@@ -99,15 +100,15 @@ def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion],
         ServiceUnavailableError: the storage does not answer.
     """
     found, unreadable = [], []
+    known = erased_names.known(session)
     for name in place.names(FOLDER):
-        if _NAME.fullmatch(name):
+        match = _NAME.fullmatch(name)
+        # Only what is unknown is read: there may be many files, and some are large.
+        if match and (int(match[1]), datetime.strptime(f"{match[2]}+0000", f"{_TIME}%z")) not in known:
             try:
-                entry = _read(place, name)
+                found.append(_compared(session, name, _read(place, name)))
             except DamagedError:
                 unreadable.append(name)
-                continue
-            if not erased_names.is_known(session, entry.deletion, entry.begun_at):
-                found.append(_compared(session, name, entry))
     return sorted(found, key=lambda each: each.begun_at), sorted(unreadable)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -44,14 +45,9 @@ def of_images(session: Session, image_ids: Sequence[int], salt: str) -> dict[int
     return {row.id: row.name for row in rows}
 
 
-def is_known(session: Session, deletion_id: int, begun_at: str) -> bool:
-    """Return whether this database has the deletion of this number that began at this time."""
-    return bool(
-        session.scalar(
-            text("SELECT EXISTS (SELECT FROM deletion WHERE id = :id AND begun_at = CAST(:begun_at AS timestamptz))"),
-            {"id": deletion_id, "begun_at": begun_at},
-        )
-    )
+def known(session: Session) -> set[tuple[int, datetime]]:
+    """Return the deletions of this database: the number of each, and when it began."""
+    return {(row.id, row.begun_at) for row in session.execute(text("SELECT id, begun_at FROM deletion"))}
 
 
 def existing(session: Session, image_ids: Sequence[int]) -> list[int]:

@@ -12,6 +12,6 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 def test_a_dump_a_base_backup_and_a_point_in_time_are_restored_while_a_job_ran() -> None:
     with open_folder() as folder:
-        known = rehearse(folder, rows=0, pictures=200, slow_seconds=40)
+        known = rehearse(folder, rows=0, pictures=200, slow_seconds=20)
     first, last = known.done_at_backup
     assert 0 < first <= last < 200  # it raises at the first difference; this says that there was a job to go on with
