@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from storage.results.packing import unpack_vectors
 from storage.search.views import SearchQuery
 from storage.tables import Base
 from tests.services.checker import picture, prepared
+from tests.services.command_line import run_here
 from tests.services.fleet import check_counters, client_services, running_fleet, wait_for
 from tests.services.null_worker import VECTOR_SIZE, expected
 
@@ -57,14 +56,8 @@ class Site:
     settings: Settings
 
     def command(self, *words: str) -> str:
-        """Run ``ramq`` against it, and return what it printed. It must succeed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "ramq.cli.main", *words],
-            env=self.fleet.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Run ``ramq`` against it, in this process, and return what it printed. It must succeed."""
+        done = run_here(words, self.fleet.environment)
         if done.returncode != 0:
             raise RuntimeError(f"ramq {' '.join(words)} failed: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.rehearse_restore import rehearse
 from tests.services.restoring import open_folder
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(900)]  # five servers start, one by one
 
 
 def test_a_dump_a_base_backup_and_a_point_in_time_are_restored_while_a_job_ran() -> None:
