@@ -54,7 +54,7 @@ ASKED = 40
 NEW = 2_000
 SLOW_MS = 50
 LIMIT_SECONDS = 1_800.0
-PARTS = ("publish", "ask", "work", "upkeep")
+PARTS = ("publish", "ask", "work", "report", "upkeep")
 FILLING = {"wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "'4GB'", "maintenance_work_mem": "'512MB'"}
 WATCHING = {
     "shared_preload_libraries": "pg_stat_statements, auto_explain",
@@ -165,14 +165,6 @@ def ask(url: str, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str,
             found.raise_for_status()
             return found
 
-        def report() -> None:
-            with client.stream("GET", f"/v1/jobs/{job}/report") as answer:
-                read = 0
-                for part in answer.iter_bytes():
-                    read += len(part)
-                    if read > 1_000_000:
-                        return
-
         asked: dict[str, tuple[int, Callable[[], object]]] = {
             "an image": (ASKED, lambda: get(f"/v1/images/{number()}")),
             "page of an image": (ASKED, lambda: get(f"/images/{number()}")),
@@ -186,7 +178,6 @@ def ask(url: str, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str,
             "page of jobs": (10, lambda: get("/jobs")),
             "page of a job": (10, lambda: get(f"/jobs/{job}")),
             "first failures of a job": (10, lambda: get(f"/v1/jobs/{job}/failures?limit=100")),
-            "first megabyte of a report": (3, report),
             "archives": (10, lambda: get("/v1/archives")),
             "page of archives": (10, lambda: get("/archives")),
             "missing originals": (3, lambda: get("/v1/missing")),
@@ -272,6 +263,29 @@ def new_pictures(root: Path, filled: Filled) -> list[str]:
     return keys
 
 
+def told(services: Services, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Report the job of all images."""
+
+    def first() -> dict[str, Any]:
+        lines = services.jobs.report_lines(filled.job_id)
+        next(lines)
+        lines.close()
+        return {"temporary_bytes": temporary()}
+
+    def whole() -> dict[str, Any]:
+        report = services.jobs.report(filled.job_id)
+        return {"lines": report.lines, "temporary_bytes": temporary()}
+
+    def temporary() -> int:
+        return int(
+            large.sql("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")[0]["temp_bytes"]
+        )
+
+    large.restart(is_cold=True)
+    yield "first line of the report", large.watched(first)
+    yield "the whole report", large.watched(whole)
+
+
 def upkeep(large: Large) -> Iterator[tuple[str, dict[str, Any]]]:
     """Do what autovacuum and administrators do."""
     ((generation_id,),) = (tuple(row.values()) for row in large.sql("SELECT max(id) FROM generation"))
@@ -336,6 +350,8 @@ def main() -> None:
         if "work" in chosen.parts:
             with running_fleet(settings, folder) as fleet:
                 report["work"] = dict(work(services, filled, large, fleet))
+        if "report" in chosen.parts:
+            report["report"] = dict(told(services, filled, large))
         if "upkeep" in chosen.parts:
             report["upkeep"] = dict(upkeep(large))
         engine.dispose()
