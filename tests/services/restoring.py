@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,8 +132,6 @@ class Backups:
 
 def archived(engine: Engine) -> None:
     """End the segment of the log in use, so that what was committed until now is archived, and wait for that."""
-    import time  # noqa: PLC0415
-
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         segment = connection.scalar(text("SELECT pg_walfile_name(pg_switch_wal())"))
         deadline = time.monotonic() + 120
