@@ -15,6 +15,7 @@ from storage import traces
 from storage.database import LOCKED_IDLE_SECONDS, driver_connection, limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import CLAIMABLE
+from storage.ledger.ranges import IS_FREE
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -241,10 +242,9 @@ def backlog(session: Session) -> dict[str, int]:
                 ) AS claimable ON true
                 WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.stage, job.model
                 UNION ALL
-                SELECT stage, model, count(*) FROM job WHERE state = 'running' AND listed_all_at IS NULL
-                AND (with_job_id IS NULL OR generation_id IS NULL)
-                AND (list_lease_until IS NULL OR list_lease_until < now())
-                AND (list_next_at IS NULL OR list_next_at <= now()) GROUP BY stage, model
+                SELECT stage, model, count(*) FROM job JOIN listing_range AS part ON part.job_id = job.id
+                WHERE state = 'running' AND listed_all_at IS NULL AND part.done_at IS NULL
+                AND (with_job_id IS NULL OR generation_id IS NULL) AND {IS_FREE} GROUP BY stage, model
             ) AS waiting GROUP BY kind
             """  # noqa: S608
         )

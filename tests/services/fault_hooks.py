@@ -120,9 +120,9 @@ def _shorten_silence(seconds: float) -> None:
 
 def _make_up_archives(count: int) -> None:
     from tests.services.made_up import MadeUpStore  # noqa: PLC0415
-    from workers import planner, stores  # noqa: PLC0415
+    from workers import sources, stores  # noqa: PLC0415
 
-    for module in (planner, stores):
+    for module in (sources, stores):
         module.open_store = lambda *_: MadeUpStore(count)  # type: ignore[attr-defined]
 
 
