@@ -251,6 +251,7 @@ _COUNTERS = """
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
         ARRAY(SELECT other.id FROM job AS other WHERE other.with_job_id = job.id ORDER BY other.id) AS followers,
         coalesce(alive.workers, 0) AS workers, alive.rate,
+        (SELECT count(*) FROM listing_range AS part WHERE part.job_id = job.id AND part.lease_until > now()) AS listers,
         notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
         notice.tries AS notice_tries, notice.error AS notice_error
     FROM job JOIN archive ON archive.id = job.archive_id LEFT JOIN notice ON notice.job_id = job.id
@@ -363,6 +364,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         priority=PRIORITY_NAMES[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,
+        listers=row.listers if is_listing else 0,
         listed=row.listed,
         done=row.all_done,
         skipped=row.all_skipped,

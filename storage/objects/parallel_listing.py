@@ -95,6 +95,10 @@ def list_in_parallel(
     Raises:
         Exception: an error of ``lister``, after all pages before it.
     """
+    if until is not None and not all(key > until for key in lister.page(until).keys):  # the server has its own order
+        for page in _up_to(lister, after, until):
+            yield page.infos
+        return
     first = lister.page(after)
     count = _count_within(first.keys, until)
     if count:
