@@ -237,7 +237,7 @@ class Planner:
     ) -> tuple[bool, ClaimedListing]:
         """Record pages for a while. Return whether there are no more, and the range with its new cursor and end."""
         seconds = TAR_STEP_SECONDS if parse_source(listing.archive_uri).in_tars else STEP_SECONDS
-        stop_at, count = time.monotonic() + seconds, 0
+        stop_at = time.monotonic() + seconds
         if listing.manifest_version is not None:
             Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
         kept = self._readings.pop((listing.range_id, listing.cursor, listing.until), None)
@@ -247,7 +247,8 @@ class Planner:
             if page:
                 self._read_sidecars(listing, page, listing.cursor, cursor)
                 self._record(listing, generation_id, page, listing.cursor, cursor)
-                listing, count = replace(listing, cursor=cursor), count + 1
+                listing = replace(listing, cursor=cursor)
+                reading.recorded += 1
             else:  # a tar file is being read: another worker would have to begin it again
                 self._renew(listing)
             if should_stop() or (page and time.monotonic() > stop_at):
@@ -255,7 +256,7 @@ class Planner:
                     listings.release(session, listing)
                 self._readings = {(listing.range_id, listing.cursor, listing.until): reading}
                 return False, listing
-            if count >= CUT_AFTER and reading.store is not None:
+            if reading.recorded >= CUT_AFTER and reading.store is not None:
                 shorter = self._cutter.cut(listing, reading.store, cursor)
                 if shorter is not None:
                     listing, reading = shorter, self._sources.open(shorter)

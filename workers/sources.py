@@ -31,12 +31,16 @@ LOOKS_AT_ONCE = 32
 """Number of objects of unknown version that are asked for it at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
-    """The pages of a source, each with the cursor at its end, and the store if it lists ranges of keys."""
+    """The pages of a source, each with the cursor at its end, and the store if it lists ranges of keys.
+
+    ``recorded`` is how many of the pages were recorded.
+    """
 
     pages: Iterator[tuple[str, list[ObjectInfo]]]
     store: RangedStore | None = None
+    recorded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

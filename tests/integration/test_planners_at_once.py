@@ -145,7 +145,7 @@ def cuts_of(plan: Plan, job_id: int) -> int:
 
 
 def test_planners_share_an_archive_and_each_key_comes_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.2)
     job_id, busy, real = plan.start(), set(), Planner._record
 
     def noting(self: Planner, *arguments: Any) -> None:
@@ -250,7 +250,7 @@ def test_no_key_is_lost_or_doubled_when_planners_die_are_fenced_and_jobs_pause(
 def test_what_is_gone_is_missing_and_nothing_else_wherever_ranges_end(
     plan: Plan, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.2)
     first = plan.start()
     at_once(plan, fleet(plan), is_listed(plan, first))
     plan.work()
@@ -270,7 +270,7 @@ def test_what_is_gone_is_missing_and_nothing_else_wherever_ranges_end(
 
 
 def test_two_jobs_list_one_archive_at_the_same_time(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.2)
     job_ids = [plan.start(), plan.start()]
     at_once(plan, fleet(plan), is_listed(plan, *job_ids))
     for job_id in job_ids:
@@ -330,7 +330,7 @@ def test_ids_of_a_page_are_one_range_though_planners_add_images_at_once(
     few: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the skipped images of the next listing would take a range for each."""
-    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.2)
     job_id = few.start()
     at_once(few, fleet(few), is_listed(few, job_id))
     apart = few.ledger.scalar(
