@@ -4,7 +4,8 @@
 
 The archive lies nowhere, so a page of keys costs nothing: what is measured is the ledger. Each planner is a process.
 ``--baseline`` is a checkout of another version. Besides the rate the report has what one key costs, on processors and
-in the write-ahead log, and what sessions wait for: that tells what more machines would give.
+in the write-ahead log, what sessions wait for, and how long of a page other planners of the job wait (``others_wait_ms``,
+from the lock of the job to the end of the commit): that tells what more machines would give.
 """
 
 from __future__ import annotations
@@ -60,7 +61,11 @@ def plan(running: BreakableServices, url: str, keys: int, planners: int, checkou
     found = figures(usage, keys)
     return {
         "planners": planners,
-        "steps_of_each": [one["steps"] for one in told],
+        "pages_of_each": [one["pages"] for one in told],
+        "page_ms": round(1000 * sum(one["page_seconds"] for one in told) / sum(one["pages"] for one in told), 1),
+        "others_wait_ms": round(
+            1000 * sum(one["locked_seconds"] for one in told) / sum(one["pages"] for one in told), 1
+        ),
         "keys_per_second": found["images_per_second"],
         "processor_us_per_key": found["processor_us_per_image"],
         "bound_keys_per_second": found["bound_images_per_second"],

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from storage import migrate
 from storage.database import make_engine, unit_of_work
-from storage.ledger import jobs
+from storage.ledger import jobs, listings
 from storage.objects.base import PAGE_SIZE, ObjectInfo, S3Options
 from storage.objects.source import parse_source
 from storage.results import archives
@@ -126,12 +126,39 @@ def new_job(session: Any, archive: Any) -> None:
     jobs.set_generation(session, job_id, 1)
 
 
+class Pages:
+    """Notes how long each page takes to record, and how long of that other planners of the job have to wait."""
+
+    def __init__(self) -> None:
+        self.seconds, self.locked_seconds, self.count = 0.0, 0.0, 0
+        self._locked_at = 0.0
+        # An earlier version locks the job at the beginning of the page.
+        name = "lock_running" if hasattr(listings, "lock_running") else "require"
+        lock, record = getattr(listings, name), Planner._record  # noqa: SLF001  (between the two is what is measured)
+
+        def locking(*arguments: Any) -> None:
+            lock(*arguments)
+            self._locked_at = time.monotonic()
+
+        def recording(planner: Planner, *arguments: Any) -> None:
+            began = time.monotonic()
+            record(planner, *arguments)
+            now = time.monotonic()
+            self.seconds += now - began
+            self.locked_seconds += now - self._locked_at
+            self.count += 1
+
+        setattr(listings, name, locking)
+        Planner._record = recording  # type: ignore[method-assign]  # noqa: SLF001
+
+
 def list_all(engine: Engine, count: int) -> dict[str, Any]:
-    """List until the job is listed completely. Return how many steps this planner made."""
+    """List until the job is listed completely. Return what this planner did."""
     store = Nowhere(count)
     module: Any = sys.modules.get("workers.sources", planner_module)
     module.open_store = lambda *_: store
     planner = Planner(engine, cast("ModelHolder", OneModel()), fitness=Fitness(), shard_size=256, s3=S3Options(None))
+    pages = Pages()
     print("ready", flush=True)
     sys.stdin.readline()
     steps = 0
@@ -141,7 +168,12 @@ def list_all(engine: Engine, count: int) -> dict[str, Any]:
             continue
         with unit_of_work(engine) as session:
             if not session.scalar(text("SELECT EXISTS (SELECT FROM job WHERE listed_all_at IS NULL)")):
-                return {"steps": steps, "processor": time.process_time()}
+                return {
+                    "steps": steps,
+                    "pages": pages.count,
+                    "page_seconds": round(pages.seconds, 3),
+                    "locked_seconds": round(pages.locked_seconds, 3),
+                }
         time.sleep(0.02)
 
 
