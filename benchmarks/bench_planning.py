@@ -4,8 +4,8 @@
 
 The archive lies nowhere, so a page of keys costs nothing: what is measured is the ledger. Each planner is a process.
 ``--baseline`` is a checkout of another version. Besides the rate the report has what one key costs, on processors and
-in the write-ahead log, what sessions wait for, and how long of a page other planners of the job wait (``others_wait_ms``,
-from the lock of the job to the end of the commit): that tells what more machines would give.
+in the write-ahead log, what sessions wait for, and how long of a page other planners of the job wait: from the lock of
+the job to the end of the commit (``others_wait_ms``). That tells what more machines would give.
 """
 
 from __future__ import annotations
