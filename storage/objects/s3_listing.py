@@ -34,6 +34,7 @@ class BucketLister:
     def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask
         self._takes_start_key = True
+        self._is_ordered = True
 
     def pages(self, prefix: str, start: str, size: int, until: str | None = None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of ``size`` keys below ``prefix`` (ending in ``/``, or empty), after the key ``start``.
@@ -46,7 +47,9 @@ class BucketLister:
         given = start
         if self._takes_start_key:
             try:
-                for page in list_in_parallel(_FolderLister(self._ask, prefix, size), prefix, start, size, until):
+                for page in list_in_parallel(
+                    _FolderLister(self._ask_in_order, prefix, size), prefix, start, size, until
+                ):
                     given = page[-1].key
                     yield page
             except _StartKeyError:
@@ -57,20 +60,27 @@ class BucketLister:
 
     def cut(self, prefix: str, after: str, until: str | None) -> str | None:
         """Return where to cut the listing of the keys after ``after`` in two; None: it cannot be cut."""
-        if not self._takes_start_key:
+        if not self._takes_start_key or not self._is_ordered:
             return None
 
         def first_after(key: str) -> str | None:
-            found = self._ask(Prefix=prefix, MaxKeys=2, StartAfter=key).get("Contents", [])
+            found = self._ask_in_order(Prefix=prefix, MaxKeys=2, StartAfter=key).get("Contents", [])
             keys = [item["Key"] for item in found if item["Key"] != key]  # some servers include the key itself
-            if not is_ascending(keys):
-                raise DisorderedError
             return keys[0] if keys else None
 
+        cut = None
         try:
-            return cut_between(first_after, prefix, after, until)
+            cut = cut_between(first_after, prefix, after, until)
         except DisorderedError:
-            return None
+            self._is_ordered = False
+        return cut if self._is_ordered else None
+
+    def _ask_in_order(self, **options: Any) -> Any:
+        """Make a request, and note if the answer does not have the order of bytes."""
+        answer = self._ask(**options)
+        for name, key in (("Contents", "Key"), ("CommonPrefixes", "Prefix")):
+            self._is_ordered &= is_ascending([item[key] for item in answer.get(name, [])])
+        return answer
 
     def _with_tokens(self, prefix: str, after: str, size: int, until: str | None) -> Iterator[list[ObjectInfo]]:
         """Yield pages in the server's order, from the beginning, of the keys after ``after`` and up to ``until``."""

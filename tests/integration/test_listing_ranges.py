@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from storage.objects.base import ObjectInfo, StoreUnavailableError
 from storage.objects.cutting import LAST, DisorderedError, cut_between
 from storage.objects.folder import FolderStore
 from storage.objects.parallel_listing import KeyPage, list_in_parallel
+from storage.objects.s3_listing import BucketLister
 from tests.integration.test_listing_ahead import SHAPES, Keys
 
 if TYPE_CHECKING:
@@ -150,6 +151,36 @@ def test_a_file_and_its_further_pages_stay_in_one_range() -> None:
     keys = ["a.pdf", "a.pdf-x", "a.pdf.xmp", "a.pdg"]
     cut = cut_between(first_after(keys), "", "a.pdf", None)
     assert cut is None or not "a.pdf" < cut <= "a.pdf/page-:"
+
+
+@pytest.mark.parametrize("order", ["folders", "none"])
+def test_a_bucket_that_lists_keys_in_another_order_is_not_cut(order: str) -> None:
+    tree = Tree([f"{name}{n}" for name in ("a/", "a-b/", "a.b", "b/") for n in range(9)], 1_000)
+    if order == "none":
+        random.Random(1).shuffle(tree.keys)
+    asked: list[str] = []
+
+    def ask(**options: Any) -> dict[str, Any]:
+        asked.append(options.get("StartAfter", ""))
+        keys, most = tree.page(asked[-1]).keys, options["MaxKeys"]
+        items = [{"Key": key, "Size": 1, "ETag": '"e"'} for key in keys[:most]]
+        return {"Contents": items, "IsTruncated": len(keys) > most}
+
+    lister = BucketLister(ask)
+    pages = lister.pages("", "", 12)
+    assert next(pages)
+    assert next(pages)
+    pages.close()  # type: ignore[attr-defined]  # a generator
+    asked.clear()
+    assert lister.cut("", "a/1", None) is None
+    assert not any(asked)
+
+
+def test_a_bucket_that_takes_no_key_to_begin_after_is_not_cut() -> None:
+    def ask(**_: object) -> dict[str, Any]:
+        return {"Contents": [{"Key": f"{n}.png", "Size": 1, "ETag": '"e"'} for n in range(3)], "IsTruncated": False}
+
+    assert BucketLister(ask).cut("", "1.png", None) is None
 
 
 # Folders -------------------------------------------------------------------------------------------------------------
