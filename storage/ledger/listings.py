@@ -200,19 +200,23 @@ def advance(
     """
     session.execute(
         text(
-            """UPDATE listing_range SET cursor = :cursor, attempts = 0,
-               lease_until = now() + make_interval(secs => :lease_seconds) WHERE id = :id"""
-        ),
-        {"id": listing.range_id, "cursor": cursor, "lease_seconds": lease_seconds},
-    )
-    session.execute(
-        text(
-            """UPDATE job SET listed = listed + :listed, skipped = skipped + :skipped,
+            """WITH moved AS (
+                   UPDATE listing_range SET cursor = :cursor, attempts = 0,
+                       lease_until = now() + make_interval(secs => :lease_seconds) WHERE id = :range_id
+               )
+               UPDATE job SET listed = listed + :listed, skipped = skipped + :skipped,
                    note = CASE WHEN EXISTS (SELECT FROM listing_range AS other WHERE other.job_id = job.id
                                             AND other.done_at IS NULL AND other.next_at > now()) THEN note END
                WHERE id = :id"""
         ),
-        {"id": listing.job_id, "listed": listed, "skipped": skipped},
+        {
+            "id": listing.job_id,
+            "range_id": listing.range_id,
+            "cursor": cursor,
+            "listed": listed,
+            "skipped": skipped,
+            "lease_seconds": lease_seconds,
+        },
     )
     quotas.count_day(session, listing.job_id, listed - skipped)
 

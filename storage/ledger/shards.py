@@ -6,6 +6,7 @@ one, and writes of an older holder then match no row.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -42,22 +43,24 @@ def add(
     ``with_shard_ids`` names for each the shard of the recognition of the same images, if there is one.
     """
     if shards:
-        partners, trace = with_shard_ids or [None] * len(shards), traces.current()
+        # One statement: other planners of the job wait for this page.
+        ends = list(itertools.accumulate(map(len, shards)))
         session.execute(
             text(
                 """INSERT INTO shard (job_id, image_ids, outcomes, with_shard_id, trace)
-                   VALUES (:job_id, :image_ids, :outcomes, :with_shard_id, :trace)"""
+                   SELECT :job_id, (CAST(:ids AS bigint[]))[first:last], decode(repeat('00', last - first + 1), 'hex'),
+                       partner, :trace
+                   FROM unnest(CAST(:firsts AS int[]), CAST(:lasts AS int[]), CAST(:partners AS bigint[]))
+                       WITH ORDINALITY AS part (first, last, partner, place) ORDER BY place"""
             ),
-            [
-                {
-                    "job_id": job_id,
-                    "image_ids": list(ids),
-                    "outcomes": bytes(len(ids)),
-                    "with_shard_id": partner,
-                    "trace": trace,
-                }
-                for ids, partner in zip(shards, partners, strict=True)
-            ],
+            {
+                "job_id": job_id,
+                "ids": list(itertools.chain.from_iterable(shards)),
+                "firsts": [end - len(ids) + 1 for end, ids in zip(ends, shards, strict=True)],
+                "lasts": ends,
+                "partners": list(with_shard_ids or [None] * len(shards)),
+                "trace": traces.current(),
+            },
         )
 
 
