@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CUT_AFTER = 2
-"""A range is cut when its planner has listed so many pages of it in a row: most archives end before."""
+"""A range is cut when so many pages of it have been listed: most archives end before."""
 
 WAIT_SECONDS = 10.0
 """A range that could not be cut is left alone for this time."""

@@ -35,7 +35,7 @@ LOOKS_AT_ONCE = 32
 class Reading:
     """The pages of a source, each with the cursor at its end, and the store if it lists ranges of keys.
 
-    ``recorded`` is how many of the pages were recorded.
+    ``recorded`` is how many pages of the range were recorded; what others recorded before counts as one.
     """
 
     pages: Iterator[tuple[str, list[ObjectInfo]]]
@@ -72,10 +72,10 @@ class Sources:
             found = store.pages(listing.prefix, listing.cursor, ignoring)
         else:
             found = ranged.pages(listing.prefix, listing.cursor, ignoring, listing.until)
-        ended = ((_end_of(page[-1]) if page else "", page) for page in found)
+        ended: Iterator[tuple[str, list[ObjectInfo]]] = ((_end_of(page[-1]) if page else "", page) for page in found)
         if listing.options.get(PAGES):
-            return Reading(parted(self.engine, listing.archive_id, self.limits, ended), ranged)
-        return Reading(ended, ranged)
+            ended = parted(self.engine, listing.archive_id, self.limits, ended)
+        return Reading(ended, ranged, recorded=int(listing.cursor is not None))
 
     def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
         with unit_of_work(self.engine) as session:
