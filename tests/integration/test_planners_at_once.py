@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from ramq.cli.jobs import _state
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
-from storage.ledger import listings, ranges
+from storage.ledger import listings, ranges, shards
 from storage.objects import folder, s3
 from tests.plan import Plan
 from workers import planner as planner_module
@@ -338,3 +339,27 @@ def test_ids_of_a_page_are_one_range_though_planners_add_images_at_once(
            WHERE id <> before + 1"""
     )
     assert apart < few.ledger.scalar("SELECT count(*) FROM image") / 2
+
+
+def test_a_job_says_how_many_workers_list_it(few: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner_module, "STEP_SECONDS", 0.0)
+    job_id = few.start()
+    few.planner.begin(lambda: False)
+    with unit_of_work(few.engine) as session:
+        ranges.cut(session, session.scalar(text("SELECT id FROM listing_range")) or 0, "c/")
+    assert few.ledger.view(job_id).listers == 0
+    few.ledger.execute("UPDATE listing_range SET lease_until = now() + interval '1 minute'")
+    view = few.ledger.view(job_id)
+    assert (view.listers, _state(view)) == (2, "listing by 2 workers")
+    few.ledger.set_state(job_id, "paused")
+    assert few.ledger.view(job_id).listers == 0
+
+
+def test_shards_of_a_page_keep_their_order_and_their_partners(few: Plan) -> None:
+    job_id = few.start()
+    with unit_of_work(few.engine) as session:
+        shards.add(session, job_id, [[5, 4], [9], [1, 2, 3]], [7, None, 8])
+    rows = few.ledger.scalar(
+        "SELECT array_agg((image_ids, encode(outcomes, 'hex'), with_shard_id)::text ORDER BY id) FROM shard"
+    )
+    assert rows == ['("{5,4}",0000,7)', "({9},00,)", '("{1,2,3}",000000,8)']
