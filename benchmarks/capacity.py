@@ -55,6 +55,17 @@ def newest(kind: str) -> tuple[str, dict[str, Any]]:
     return path.name, report
 
 
+def planners_that_help() -> tuple[str, float]:
+    """Return the newest result of ``bench_planning``, and after how many planners more would only wait for the others.
+
+    A page of keys takes a planner so many times as long as it keeps the others waiting.
+    """
+    path = max(RESULTS.glob("planning-*.json"), key=lambda each: json.loads(each.read_text("utf-8"))["taken_at"])
+    runs = json.loads(path.read_text("utf-8"))["runs"]
+    alone = next(run for run in runs if run["code"] == "ours" and run["planners"] == 1)
+    return path.name, alone["page_ms"] / alone["others_wait_ms"]
+
+
 def rate_of(report: dict[str, Any], stage: str) -> float:
     """Return our rate of the stage whose name begins so, in units a second."""
     return next(figures["ours_per_second"] for name, figures in report["stages"].items() if name.startswith(stage))
@@ -67,6 +78,7 @@ def time_and_requests(images: float, workers: int, rate: float, report: dict[str
     writes = rate_of(report, "write, batches of 32")
     plan = rate_of(report, "plan, keys")
     pages = images / PAGE_SIZE
+    planning, planners = planners_that_help()
     return [
         Line("recognition", images / speed / 86_400, " days", f"{workers} workers at {rate:g} images/s each, assumed"),
         Line("images", speed, "/s", "the same"),
@@ -80,7 +92,9 @@ def time_and_requests(images: float, workers: int, rate: float, report: dict[str
         Line("database connections", CONNECTIONS_PER_WORKER * workers, "", "at most 10 a worker: pgbouncer"),
         Line("wake-ups in Redis", WAKE_UPS_PER_WORKER * workers, "", "at most, whatever the backlog"),
         Line("keys listed and planned", plan, "/s", "one planner, measured"),
-        Line("planning one archive", images / plan / 3600, " hours", "in parallel with recognition"),
+        Line("planning one archive, one planner", images / plan / 3600, " hours", "in parallel with recognition"),
+        Line("planners that help", planners, "", f"until they wait for each other: `{planning}`"),
+        Line("planning one archive, that many", images / plan / planners / 3600, " hours", "with a core for each"),
         Line("its listing alone", pages * LIST_SECONDS / WIDTH / 3600, " hours", f"{WIDTH} at a time, 100 ms, assumed"),
         Line("LIST requests", pages, "", f"{PAGE_SIZE:,} keys each, without those that look for ranges"),
         Line("GET requests", images, "", "one an image"),

@@ -67,7 +67,8 @@ def upsert_page(
             counts_pages=wants_pages,
         )
 
-    images.upsert_page(session, listing.archive_id, files)
+    ranges_of = None if listing.of_keys else listing.job_id
+    images.upsert_page(session, listing.archive_id, files, ranges_of=ranges_of)
     to_do = pending()
     if not wants_pages:
         return to_do, 0
@@ -77,7 +78,7 @@ def upsert_page(
     ]
     if not further:
         return to_do, 0
-    images.upsert_page(session, listing.archive_id, [*files, *further])
+    images.upsert_page(session, listing.archive_id, [*files, *further], ranges_of=ranges_of)
     return pending(), len(further)
 
 
@@ -119,7 +120,7 @@ class Counted:
 
 
 def lock(session: Session, counted: Mapping[int, Counted], job_id: int) -> Registered | None:
-    """Lock the job and the archive of a batch with these files, before its shard: listings lock in this order.
+    """Lock the archive and the job of a batch with these files, before its shard: listings lock in this order.
 
     Return what ``register`` needs; None: no file has or had further pages, as in nearly every batch.
     """
@@ -128,10 +129,11 @@ def lock(session: Session, counted: Mapping[int, Counted], job_id: int) -> Regis
     image_ids = list(counted)
     if all(each.pages == 1 for each in counted.values()) and not file_pages.had_pages(session, image_ids):
         return None
-    archive_id = listings.lock_job(session, job_id)
+    archive_id = listings.archive_of(session, job_id)
     if archive_id is None:  # the fence says so
         return None
     archives.lock(session, [archive_id])
+    listings.lock_job(session, job_id)
     return Registered(archive_id, frozenset(listings.retried(session, job_id, image_ids)))
 
 

@@ -86,10 +86,13 @@ class NamedKeys:
                     self.sidecars.read_named(listing, lambda: store, seen)  # noqa: B023  (called at once)
                 _record(self.engine, listing, generation_id, self.limits, after, seen)
         with unit_of_work(self.engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
-            if is_complete:
-                named_keys.forget(session, listing.job_id)
-            listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
+            listings.require(session, listing)
+            if not is_complete:
+                listings.release(session, listing)
+                return
+            named_keys.forget(session, listing.job_id)
+            listings.lock_running(session, listing)
+            listings.end(session, listing)
             follow(session, listing.job_id, self.limits.shard_size)
         finish_jobs(self.engine)
 
@@ -147,12 +150,13 @@ def _record(
     there = [info for info in seen if info.version != MISSING_VERSION]
     ignored, kept = [info for info in there if info.ignored], [info for info in there if not info.ignored]
     with unit_of_work(engine) as session:
-        listings.require(session, listing.job_id, listing.epoch)
+        listings.require(session, listing)
         pending, _ = upsert_page(session, listing, generation_id, kept, limits)
         missing = named_keys.mark_missing(session, listing.archive_id, gone)
         missing += file_pages.mark_gone(session, listing.archive_id, dict.fromkeys(gone, 1))
         listed = images.ids_of_page(session, listing.archive_id)
         contents.note_recorded(session, listed)
+        listings.lock_running(session, listing)
         ignored_keys.add(session, listing.job_id, ignored)
         add_page(session, listing, cursor, listed, pending, limits.shard_size)
         follow(session, listing.job_id, limits.shard_size)

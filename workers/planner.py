@@ -1,13 +1,13 @@
 """Plan: list an archive's keys in order, one page at a time, and cut the images to recognise into shards.
 
 A page is one transaction: keys, counts, shards and the cursor after it. If a planner dies, the listing resumes after
-the last page. Two planners cannot both move the cursor.
+the last page. Several planners list one archive, each a range of its keys. Two cannot both move the cursor of a range.
 """
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,30 +17,27 @@ from structlog.contextvars import bound_contextvars
 from storage import traces
 from storage.database import unit_of_work
 from storage.errors import ForbiddenError, RamqError, TransientError
-from storage.ledger import followers, jobs, listings
+from storage.ledger import followers, jobs, listings, unfound
 from storage.ledger import ignored as ignored_keys
 from storage.ledger.quotas import NoRoomError
-from storage.ledger.views import PAGES
 from storage.ledger.waiting import Able
-from storage.objects.base import TOO_LONG_VERSION, marked
-from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
-from storage.objects.pages import PageStore
 from storage.objects.source import open_store, parse_source
-from storage.objects.written_keys import as_written
 from storage.results import contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
-from workers.file_pages import PageLimits, parted, upsert_page
+from workers.file_pages import PageLimits, upsert_page
 from workers.named_keys import NamedKeys
 from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
+from workers.ranges import CUT_AFTER, Cutter
 from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
+from workers.sources import Sources
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
@@ -50,6 +47,7 @@ if TYPE_CHECKING:
     from workers.pipeline.fitness import Fitness
     from workers.pipeline.model_holder import ModelHolder
     from workers.sidecars import Sidecars
+    from workers.sources import Reading
 
 log = structlog.get_logger()
 
@@ -58,10 +56,6 @@ STEP_SECONDS = 3.0
 
 TAR_STEP_SECONDS = 30.0
 """The same for tar files. Whoever goes on reads the headers of the current ones again."""
-
-
-LOOKS_AT_ONCE = 32
-"""Number of objects of unknown version that are asked for it at the same time."""
 
 MOST_ATTEMPTS = 60
 """A job fails after this many attempts in a row without a page, up to a minute apart. Resuming it resets the count."""
@@ -98,9 +92,11 @@ class Planner:
         self._shard_size = shard_size
         self._limits = PageLimits(most_pages, shard_size)
         self._s3 = s3
+        self._sources = Sources(engine, s3, self._limits)
         self._named_keys = NamedKeys(engine, s3, self._limits, sidecars)
+        self._cutter = Cutter(engine)
         # The last source, where its step ended. Otherwise every step would read a manifest from its beginning.
-        self._readings: dict[tuple[int, str | None], Iterator[tuple[str, list[ObjectInfo]]]] = {}
+        self._readings: dict[tuple[int, str | None, str | None], Reading] = {}
 
     def begin(self, should_stop: Callable[[], bool]) -> bool:
         """Begin the listing of a job whose model is not loaded, if any. Load the model to get its generation."""
@@ -121,13 +117,18 @@ class Planner:
                 is_begun=is_begun,
                 lease_seconds=LEASE_SECONDS,
                 able=Able(self._models.served, self._models.runs, barred=barred),
+                opened=[range_id for range_id, _, _ in self._readings],
             )
         if listing is None:
             return False
         if listing.attempts > MOST_ATTEMPTS:
             self._fail(listing, f"the listing made no progress in {MOST_ATTEMPTS} attempts: see the workers' logs")
             return True
-        about = {"ramq.job.id": listing.job_id, "ramq.listing.epoch": listing.epoch}
+        about = {
+            "ramq.job.id": listing.job_id,
+            "ramq.listing.range": listing.range_id,
+            "ramq.listing.epoch": listing.epoch,
+        }
         with (
             bound_contextvars(job=listing.job_id, **traces.labels(listing.trace)),
             traces.root("list", about, {"job": listing.trace}),
@@ -140,6 +141,7 @@ class Planner:
             self._list(listing, should_stop)
         except listings.ListingLostError as error:
             log.info("listing lost", error=str(error))
+            self._leave_to_others(listing)
         except NoRoomError as error:
             log.info("listing waits", error=str(error))
             self._leave_to_others(listing)
@@ -165,7 +167,7 @@ class Planner:
 
     def _leave_to_others(self, listing: ClaimedListing) -> None:
         with unit_of_work(self._engine) as session:
-            listings.give_back(session, listing.job_id, listing.epoch)
+            listings.give_back(session, listing)
 
     def _fail(self, listing: ClaimedListing, reason: str) -> None:
         log.error("job failed", job=listing.job_id, error=reason)
@@ -175,12 +177,12 @@ class Planner:
         """Release the listing, to continue after a delay, or (None) fail the job. Do nothing if it was lost."""
         try:
             with unit_of_work(self._engine) as session:
-                listings.require(session, listing.job_id, listing.epoch)
+                listings.require(session, listing)
                 if delay_seconds is None:
                     jobs.fail(session, listing.job_id, reason)
                 else:
+                    listings.release(session, listing, delay_seconds=delay_seconds)
                     jobs.set_note(session, listing.job_id, reason)
-                    listings.end(session, listing.job_id, listing.epoch, is_complete=False, delay_seconds=delay_seconds)
         except listings.ListingLostError as error:
             log.info("listing lost", job=listing.job_id, error=str(error))
 
@@ -209,52 +211,61 @@ class Planner:
             self._list_archive(listing, generation_id, should_stop)
 
     def _list_archive(self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]) -> None:
-        is_over, after = self._record_pages(listing, generation_id, should_stop)
+        is_over, listing = self._record_pages(listing, generation_id, should_stop)
         if not is_over:
             return
+        after, until = listing.cursor, listing.until
         with unit_of_work(self._engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
+            listings.require(session, listing)
             if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
                 return
-        self._read_sidecars(listing, [], after, None)
+        self._read_sidecars(listing, [], after, until)
         with unit_of_work(self._engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
+            listings.require(session, listing)
             if listing.manifest_version is None:
-                images.upsert_page(session, listing.archive_id, [])
-                listings.mark_missing(session, listing.archive_id, listing.prefix, after, None, job_id=listing.job_id)
+                images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
+                unfound.mark_missing(session, listing.archive_id, listing.prefix, after, until, job_id=listing.job_id)
             else:
                 listings.forget_named(session, listing.job_id)
-            listings.end(session, listing.job_id, listing.epoch, is_complete=True)
+            listings.lock_running(session, listing)
+            listings.end(session, listing)
             follow(session, listing.job_id, self._shard_size)
         finish_jobs(self._engine)
 
     def _record_pages(
         self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]
-    ) -> tuple[bool, str | None]:
-        """Record pages for a while. Return whether there are no more, and the cursor after the last one."""
+    ) -> tuple[bool, ClaimedListing]:
+        """Record pages for a while. Return whether there are no more, and the range with its new cursor and end."""
         seconds = TAR_STEP_SECONDS if parse_source(listing.archive_uri).in_tars else STEP_SECONDS
-        until, after = time.monotonic() + seconds, listing.cursor
+        stop_at = time.monotonic() + seconds
         if listing.manifest_version is not None:
             Manifest(listing.source, self._s3).require_unchanged(listing.manifest_version)
-        pages = self._readings.pop((listing.job_id, after), None) or self._pages(listing)
-        for cursor, page in pages:
+        kept = self._readings.pop((listing.range_id, listing.cursor, listing.until), None)
+        reading = kept or self._sources.open(listing)
+        while (found := next(reading.pages, None)) is not None:
+            cursor, page = found
             if page:
-                self._read_sidecars(listing, page, after, cursor)
-                self._record(listing, generation_id, page, after, cursor)
-                after = cursor
+                self._read_sidecars(listing, page, listing.cursor, cursor)
+                self._record(listing, generation_id, page, listing.cursor, cursor)
+                listing = replace(listing, cursor=cursor)
+                reading.recorded += 1
             else:  # a tar file is being read: another worker would have to begin it again
                 self._renew(listing)
-            if should_stop() or (page and time.monotonic() > until):
+            if should_stop() or (page and time.monotonic() > stop_at):
                 with unit_of_work(self._engine) as session:
-                    listings.end(session, listing.job_id, listing.epoch, is_complete=False)
-                self._readings = {(listing.job_id, after): pages}
-                return False, after
-        return True, after
+                    listings.release(session, listing)
+                self._readings = {(listing.range_id, listing.cursor, listing.until): reading}
+                return False, listing
+            if reading.recorded >= CUT_AFTER and reading.store is not None:
+                shorter = self._cutter.cut(listing, reading.store, cursor)
+                if shorter is not None:
+                    listing, reading = shorter, self._sources.open(shorter)
+        return True, listing
 
     def _renew(self, listing: ClaimedListing) -> None:
         with unit_of_work(self._engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
-            listings.renew(session, listing.job_id, listing.epoch, lease_seconds=LEASE_SECONDS)
+            listings.require(session, listing)
+            listings.renew(session, listing, lease_seconds=LEASE_SECONDS)
 
     def _read_sidecars(
         self, listing: ClaimedListing, page: list[ObjectInfo], after: str | None, cursor: str | None
@@ -275,7 +286,7 @@ class Planner:
             list_for_stage(self._engine, listing, generation_id, self._shard_size, should_stop)
             return
         with unit_of_work(self._engine) as session:
-            listings.end(session, listing.job_id, listing.epoch, is_complete=False)
+            listings.release(session, listing)
         self.follow(listing.with_job_id)
 
     def _begin_stage(self, job_id: int, stage: str, model: str) -> int:
@@ -321,58 +332,26 @@ class Planner:
     @staticmethod
     def _asks_whether_gone(session: Session, listing: ClaimedListing) -> bool:
         """Pause a job that finds nothing where there were images: a disk may be unmounted, a rule may hide keys."""
-        count = listings.count_there(session, listing.archive_id, listing.prefix)
+        count = unfound.count_there(session, listing.archive_id, listing.prefix)
         if not count:
             return False
         note = (
             f"{listing.source} is now empty, but had {count:,} images before: check that its disk is mounted. "
             f"`ramq resume {listing.job_id}` lists it again and marks the images as missing if it is still empty"
         )
-        return listings.ask_whether_gone(session, listing.job_id, note)
-
-    def _pages(self, listing: ClaimedListing) -> Iterator[tuple[str, list[ObjectInfo]]]:
-        """Yield the pages after the listing's cursor, each with the cursor at its end. Empty ones: see ``TarStore``."""
-        archive = parse_source(listing.archive_uri)
-        ignoring = Ignoring(listing.selection, archive.kind, listing.prefix, archive.prefix)
-        store = open_store(archive, self._s3)
-        if listing.manifest_version is not None:
-            manifest = Manifest(listing.source, self._s3)
-            pages = manifest.pages(archive, listing.prefix, listing.cursor)
-            known = partial(self._existing, listing.archive_id)
-            return ((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
-        found = store.pages(listing.prefix, listing.cursor, ignoring)
-        ended = ((_end_of(page[-1]) if page else "", page) for page in found)
-        return parted(self._engine, listing.archive_id, self._limits, ended) if listing.options.get(PAGES) else ended
-
-    def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
-        with unit_of_work(self._engine) as session:
-            return images.existing(session, archive_id, keys)
-
-    def _look_again(self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo]) -> list[ObjectInfo]:
-        """Look up the versions that decide whether an image is skipped. The other versions are found when fetching."""
-        unknown = [info.key for info in page if not info.version]
-        if not unknown:
-            return page
-        with unit_of_work(self._engine) as session:
-            settled = images.settled(session, listing.archive_id, generation_id, unknown)
-        if not settled:
-            return page
-        store = PageStore(open_store(parse_source(listing.archive_uri), self._s3))  # a list may name pages of files
-        with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-            seen = dict(zip(settled, pool.map(store.stat, settled, settled.values()), strict=True))
-        return [seen.get(info.key, info) for info in page]
+        return unfound.ask_whether_gone(session, listing.job_id, note)
 
     def _record(
         self, listing: ClaimedListing, generation_id: int, page: list[ObjectInfo], after: str | None, cursor: str
     ) -> None:
         ignored, kept = [info for info in page if info.ignored], [info for info in page if not info.ignored]
-        pictures = self._look_again(listing, generation_id, [info for info in kept if not info.is_marker])
+        pictures = self._sources.look_again(listing, generation_id, [info for info in kept if not info.is_marker])
         with unit_of_work(self._engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
+            listings.require(session, listing)
             pending, n_pages = upsert_page(session, listing, generation_id, pictures, self._limits)
             listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept) + n_pages
             if listing.manifest_version is None:
-                listings.mark_missing(
+                unfound.mark_missing(
                     session, listing.archive_id, listing.prefix, after, cursor, ignored, job_id=listing.job_id
                 )
             else:
@@ -381,14 +360,9 @@ class Planner:
                 listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]
                 n_listed = len(listed)
             contents.note_recorded(session, listed)
+            listings.lock_running(session, listing)  # up to here, other planners of the job did not wait
             ignored_keys.add(session, listing.job_id, ignored)
             add_page(session, listing, cursor, listed, pending, self._shard_size, n_listed)
             follow(session, listing.job_id, self._shard_size)
         self._fitness.prove(of_archive(listing.archive_uri))
         log.info("listed", keys=n_listed, to_do=len(pending), ignored=len(ignored))
-
-
-def _end_of(last: ObjectInfo) -> str:
-    """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
-    stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
-    return f"{last.key}\U0010ffff" if stands_for_more else last.key

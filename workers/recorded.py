@@ -108,17 +108,22 @@ def _list(
     after, is_complete = int(listing.cursor or 0), False
     while not is_complete and not should_stop() and time.monotonic() < until:
         with unit_of_work(engine) as session:
-            listings.require(session, listing.job_id, listing.epoch)
+            listings.require(session, listing)
             page = page_after(session, after)
             is_complete = len(page.ids) < PAGE
             after = page.ids[-1] if page.ids else after
+            listings.lock_running(session, listing)
             add_page(session, listing, str(after), page.ids, page.pending, shard_size)
         log.info("listed", job=listing.job_id, recorded=len(page.ids), to_do=len(page.pending))
     with unit_of_work(engine) as session:
-        listings.require(session, listing.job_id, listing.epoch)
-        if is_complete and listing.query is not None:
+        listings.require(session, listing)
+        if not is_complete:
+            listings.release(session, listing)
+            return
+        if listing.query is not None:
             listings.forget_named(session, listing.job_id)
-        listings.end(session, listing.job_id, listing.epoch, is_complete=is_complete)
+        listings.lock_running(session, listing)
+        listings.end(session, listing)
     finish_jobs(engine)
 
 
@@ -134,7 +139,7 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
     """Add a page to the job of a listing: shards of what is to be done, the other images as skipped, and its cursor.
 
     Args:
-        session: the transaction of the page, in which the listing was required.
+        session: the transaction of the page, which holds the range (``listings.require``) and the job.
         listing: whose page it is.
         cursor: after the page.
         listed: ids of the images.
@@ -150,8 +155,7 @@ def add_page(  # noqa: PLR0913, PLR0917  (what a page consists of)
     add_images(session, listing.job_id, listed, pending, shard_size)
     listings.advance(
         session,
-        listing.job_id,
-        listing.epoch,
+        listing,
         cursor=cursor,
         listed=count,
         skipped=count - len(pending),

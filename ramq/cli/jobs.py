@@ -316,7 +316,9 @@ def _rounded(rate: float) -> str:
 
 
 def _state(view: JobView) -> str:
-    return "listing" if view.is_listing else view.state
+    if not view.is_listing:
+        return view.state
+    return f"listing by {view.listers} workers" if view.listers > 1 else "listing"
 
 
 def _ignored(view: JobView) -> list[str]:

@@ -48,6 +48,7 @@ class JobOut(FromView):
     priority: Priority
     state: JobState
     is_listing: bool
+    listers: int = Field(description="how many workers list its keys at this moment, each a range of them")
     is_over: bool
     listed: int
     done: int

@@ -75,13 +75,13 @@ def lock(session: Session, job_id: int) -> list[Follower]:
     """Return the followers of a job that have to see more, and lock them. Their generations are known."""
     rows = session.execute(
         text(
-            """SELECT id, with_job_id, stage, generation_id, list_cursor FROM job WHERE with_job_id = :id
+            """SELECT id, with_job_id, stage, generation_id, follow_cursor FROM job WHERE with_job_id = :id
                AND generation_id IS NOT NULL AND listed_all_at IS NULL AND state IN ('running', 'paused')
                ORDER BY id FOR UPDATE"""
         ),
         {"id": job_id},
     )
-    return [Follower(row.id, row.with_job_id, row.stage, row.generation_id, _cursor(row.list_cursor)) for row in rows]
+    return [Follower(row.id, row.with_job_id, row.stage, row.generation_id, _cursor(row.follow_cursor)) for row in rows]
 
 
 def reopen(session: Session, job_id: int) -> None:
@@ -121,8 +121,8 @@ def advance(session: Session, follower: Follower, seen: Seen, *, listed: int, sk
     """Count what a follower has seen, in the transaction that holds its lock and adds its shards."""
     session.execute(
         text(
-            """UPDATE job SET list_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
-               started_at = coalesce(started_at, now()), list_attempts = 0,
+            """UPDATE job SET follow_cursor = :cursor, listed = listed + :listed, skipped = skipped + :skipped,
+               started_at = coalesce(started_at, now()),
                listed_all_at = CASE WHEN :is_end THEN now() END WHERE id = :id"""
         ),
         {

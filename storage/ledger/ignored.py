@@ -27,7 +27,7 @@ def add(session: Session, job_id: int, page: Sequence[ObjectInfo]) -> None:
     """Count what a page of a listing leaves out, and keep the keys, in the transaction that moves the cursor.
 
     Args:
-        session: holds the job (``listings.require``), so that no page is counted twice.
+        session: holds the job (``listings.lock_running``), so that no page is counted twice.
         job_id: the job.
         page: the keys, each with its reason.
     """

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from storage import traces
 from storage.errors import ConflictError, NotFoundError
-from storage.ledger import quotas, webhook_deliveries
+from storage.ledger import quotas, ranges, webhook_deliveries
 from storage.ledger.job_notes import saying_what_for
 from storage.ledger.turns import LOCAL, OWNER
 from storage.ledger.views import PRIORITIES, PRIORITY_NAMES, JobState, JobView, Priority, StageView
@@ -86,6 +86,7 @@ def create(  # noqa: PLR0913  (a job's columns)
     )
     session.add(job)
     session.flush()
+    ranges.begin(session, job.id)
     return job.id
 
 
@@ -106,7 +107,7 @@ def fail(session: Session, job_id: int, reason: str) -> None:
     """End a running or paused job as failed."""
     ended = session.execute(
         text(
-            """UPDATE job SET state = 'failed', note = :note, finished_at = now(), list_lease_until = NULL
+            """UPDATE job SET state = 'failed', note = :note, finished_at = now()
                WHERE id = :id AND state IN ('running', 'paused') RETURNING id"""
         ),
         {"id": job_id, "note": reason},
@@ -212,6 +213,8 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         ConflictError: it is in none of the ``allowed`` states.
         QuotaError: it had ended, and a quota does not allow its user another job.
     """
+    asked = text("SELECT id FROM job WHERE id = :id OR with_job_id = :id")
+    ranges.reset(session, session.scalars(asked, {"id": job_id}).all())
     state = session.scalar(text("SELECT state FROM job WHERE id = :id FOR UPDATE"), {"id": job_id})
     if state is None:
         raise NotFoundError(f"there is no job {job_id}")
@@ -222,8 +225,7 @@ def set_state(session: Session, job_id: int, *, to: JobState, allowed: Sequence[
         require_quota(session, job_id)
     session.execute(
         text(
-            """UPDATE job SET state = :to, note = NULL, list_attempts = 0, list_next_at = NULL,
-               list_lease_until = NULL,
+            """UPDATE job SET state = :to, note = NULL,
                finished_at = CASE WHEN :to IN ('done', 'cancelled', 'failed') THEN now() END,
                breaker_is_off = breaker_is_off OR (state = 'failed' AND :to = 'running') WHERE id = :id"""
         ),
@@ -249,6 +251,7 @@ _COUNTERS = """
         job.skipped + coalesce(begun.n_skipped, 0) AS all_skipped,
         ARRAY(SELECT other.id FROM job AS other WHERE other.with_job_id = job.id ORDER BY other.id) AS followers,
         coalesce(alive.workers, 0) AS workers, alive.rate,
+        (SELECT count(*) FROM listing_range AS part WHERE part.job_id = job.id AND part.lease_until > now()) AS listers,
         notice.ended_at AS notice_ended_at, notice.due_at AS notice_due_at, notice.sent_at AS notice_sent_at,
         notice.tries AS notice_tries, notice.error AS notice_error
     FROM job JOIN archive ON archive.id = job.archive_id LEFT JOIN notice ON notice.job_id = job.id
@@ -361,6 +364,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         priority=PRIORITY_NAMES[row.priority],
         state=cast("JobState", row.state),
         is_listing=is_listing,
+        listers=row.listers if is_listing else 0,
         listed=row.listed,
         done=row.all_done,
         skipped=row.all_skipped,

@@ -335,10 +335,10 @@ def count_day(session: Session, job_id: int, images: int) -> None:
     """Count images that were given to workers: by a page of a listing, or since their file was opened."""
     if not images:
         return
-    session.execute(text(f"DELETE FROM day_use WHERE day < {_TODAY} - 1"))  # noqa: S608  (a constant)
     session.execute(
         text(
-            f"""INSERT INTO day_use (day, owner, archive_id, images)
+            f"""WITH forgotten AS (DELETE FROM day_use WHERE day < {_TODAY} - 1)
+                INSERT INTO day_use (day, owner, archive_id, images)
                 SELECT {_TODAY}, {OWNER}, archive_id, :images FROM job WHERE id = :id AND with_job_id IS NULL
                 ON CONFLICT (day, owner, archive_id) DO UPDATE SET images = day_use.images + excluded.images"""  # noqa: S608
         ),

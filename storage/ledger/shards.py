@@ -6,6 +6,7 @@ one, and writes of an older holder then match no row.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from storage import traces
 from storage.database import LOCKED_IDLE_SECONDS, driver_connection, limit_idleness
 from storage.errors import RamqError
 from storage.ledger.claims import CLAIMABLE
+from storage.ledger.ranges import IS_FREE
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -41,22 +43,24 @@ def add(
     ``with_shard_ids`` names for each the shard of the recognition of the same images, if there is one.
     """
     if shards:
-        partners, trace = with_shard_ids or [None] * len(shards), traces.current()
+        # One statement: other planners of the job wait for this page.
+        ends = list(itertools.accumulate(map(len, shards)))
         session.execute(
             text(
                 """INSERT INTO shard (job_id, image_ids, outcomes, with_shard_id, trace)
-                   VALUES (:job_id, :image_ids, :outcomes, :with_shard_id, :trace)"""
+                   SELECT :job_id, (CAST(:ids AS bigint[]))[first:last], decode(repeat('00', last - first + 1), 'hex'),
+                       partner, :trace
+                   FROM unnest(CAST(:firsts AS int[]), CAST(:lasts AS int[]), CAST(:partners AS bigint[]))
+                       WITH ORDINALITY AS part (first, last, partner, place) ORDER BY place"""
             ),
-            [
-                {
-                    "job_id": job_id,
-                    "image_ids": list(ids),
-                    "outcomes": bytes(len(ids)),
-                    "with_shard_id": partner,
-                    "trace": trace,
-                }
-                for ids, partner in zip(shards, partners, strict=True)
-            ],
+            {
+                "job_id": job_id,
+                "ids": list(itertools.chain.from_iterable(shards)),
+                "firsts": [end - len(ids) + 1 for end, ids in zip(ends, shards, strict=True)],
+                "lasts": ends,
+                "partners": list(with_shard_ids or [None] * len(shards)),
+                "trace": traces.current(),
+            },
         )
 
 
@@ -241,10 +245,9 @@ def backlog(session: Session) -> dict[str, int]:
                 ) AS claimable ON true
                 WHERE job.state = 'running' AND job.generation_id IS NOT NULL GROUP BY job.stage, job.model
                 UNION ALL
-                SELECT stage, model, count(*) FROM job WHERE state = 'running' AND listed_all_at IS NULL
-                AND (with_job_id IS NULL OR generation_id IS NULL)
-                AND (list_lease_until IS NULL OR list_lease_until < now())
-                AND (list_next_at IS NULL OR list_next_at <= now()) GROUP BY stage, model
+                SELECT stage, model, count(*) FROM job JOIN listing_range AS part ON part.job_id = job.id
+                WHERE state = 'running' AND listed_all_at IS NULL AND part.done_at IS NULL
+                AND (with_job_id IS NULL OR generation_id IS NULL) AND {IS_FREE} GROUP BY stage, model
             ) AS waiting GROUP BY kind
             """  # noqa: S608
         )

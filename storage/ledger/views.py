@@ -41,6 +41,7 @@ class JobView:
         vocabulary: name of a vocabulary other than the model's own.
         from_generation_id: it computes new tags for the records of that generation, without reading the archive.
         generation_id: the generation of its results; None until a worker begins it.
+        listers: how many workers list its keys at this moment, each a range of them.
         ignored: how many keys it left out. They are not part of ``listed``.
         ignored_by_reason: the same by reason; see ``storage.objects.ignoring.REASONS``.
         include: patterns of the keys that it lists; empty: all.
@@ -74,6 +75,7 @@ class JobView:
     priority: Priority
     state: JobState
     is_listing: bool
+    listers: int
     listed: int
     done: int
     skipped: int

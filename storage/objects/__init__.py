@@ -7,5 +7,5 @@ tars        the members of tar files in either;  tar_headers, tar_listing, tar_n
 pages       pages of files in any: their keys, and which file to read for them
 s3, folder  the kinds;  manifest  a file that names objects (text, CSV, JSON, Parquet)
 written_keys       the keys of a list as the store writes them
-parallel_listing   list several ranges of a bucket at once
+parallel_listing   list several ranges of a bucket at once;  cutting  where another worker can begin
 """

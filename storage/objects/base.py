@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from storage.errors import FatalError, PermanentError, TransientError
 
@@ -136,6 +136,25 @@ class ObjectStore(Protocol):
         Raises:
             ObjectMissingError, ObjectForbiddenError, ObjectChangedError: about this object, before the first chunk.
             StoreUnavailableError, CredentialsError: as ``fetch``; also between chunks, if the connection breaks.
+        """
+
+
+@runtime_checkable
+class RangedStore(ObjectStore, Protocol):
+    """A store whose keys several workers can list at the same time, each a range of them."""
+
+    def pages(
+        self, prefix: str, after: str | None, ignoring: Ignoring | None = None, until: str | None = None
+    ) -> Iterator[list[ObjectInfo]]:
+        """Yield pages as ``ObjectStore.pages`` does, up to where a listing that begins after ``until`` goes on.
+
+        The two have each key once. None: to the end.
+        """
+
+    def cut(self, prefix: str, after: str, until: str | None) -> str | None:
+        """Return a string between ``after`` and ``until``, with keys on both sides if possible; None: none was found.
+
+        Stores that are known not to list keys in the order of their bytes are not cut.
         """
 
 

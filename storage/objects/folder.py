@@ -30,6 +30,7 @@ from storage.objects.base import (
     shortened,
     too_long,
 )
+from storage.objects.cutting import cut_in_folders
 from storage.objects.ignoring import FILE_NAME, MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -71,20 +72,35 @@ class FolderStore:
         except OSError as error:  # the name is too long, or the disk fails
             raise UsageError(f"{self.root} cannot be listed: {error.strerror}") from None
 
-    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages of files in byte order of their keys; see ``ObjectStore.pages``.
+    def pages(
+        self, prefix: str, after: str | None, ignoring: Ignoring | None = None, until: str | None = None
+    ) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of files in byte order of their keys; see ``RangedStore.pages``.
 
         A folder that is left out is not read, and stands for all that is in it.
         """
         self.check()
         page: list[ObjectInfo] = []
         for info in self._walk(prefix.strip("/"), (after or "").encode(), ignoring):
+            if until is not None and info.key > until:  # in the order of code points, which is that of bytes
+                break
             page.append(info)
             if len(page) == PAGE_SIZE:
                 yield page
                 page = []
         if page:
             yield page
+
+    def cut(self, prefix: str, after: str, until: str | None) -> str | None:
+        """Return where to cut a listing; see ``RangedStore.cut``."""
+
+        def keys_in(above: str) -> list[str]:
+            found, _ = self._entries(os.fspath(self.root / above), above, after.encode())
+            return [key for key, _, _ in reversed(found)]
+
+        with suppress(OSError):  # the listing meets it too, and says so
+            return cut_in_folders(keys_in, prefix.strip("/"), after, until)
+        return None
 
     def _walk(self, prefix: str, after: bytes, ignoring: Ignoring | None) -> Iterator[ObjectInfo]:
         last = after

@@ -19,6 +19,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from storage.objects.base import StoreUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -35,6 +37,10 @@ MOST_PAGES_OF_RANGE = 8
 
 CUT_AFTER = 2
 """A range with this many pages is cut when a thread is idle. If that fails, it is tried again after as many pages."""
+
+
+MOST_LOOKS = 20
+"""How often the end of a range is looked for again since keys were added there."""
 
 
 class KeyPage(NamedTuple):
@@ -71,27 +77,43 @@ class _Range:
     error: Exception | None = None
 
 
-def list_in_parallel(lister: Lister, prefix: str, after: str, page_size: int) -> Iterator[list[ObjectInfo]]:
+def list_in_parallel(
+    lister: Lister, prefix: str, after: str, page_size: int, until: str | None = None
+) -> Iterator[list[ObjectInfo]]:
     """Yield everything after ``after``, in order, in pages of ``page_size``.
+
+    With ``until`` the listing ends where one that begins after ``until`` goes on, whatever the order of the keys is.
+    Together they have each key once.
 
     Args:
         lister: makes the requests.
         prefix: the folder to list, ending in ``/``, or empty.
         after: list the keys after this one.
         page_size: objects per page; the last page, and the one before an error, may have fewer.
+        until: the key after which another listing begins; None: list to the end.
 
     Raises:
         Exception: an error of ``lister``, after all pages before it.
     """
-    first = lister.page(after)
-    if first.infos:
-        yield first.infos
-    if first.is_last:
+    if until is not None and not all(key > until for key in lister.page(until).keys):  # the server has its own order
+        for page in _up_to(lister, after, until):
+            yield page.infos
         return
-    ahead = _Ahead(lister, prefix, first.keys[-1])
+    first = lister.page(after)
+    count = _count_within(first.keys, until)
+    if count:
+        yield first.infos[:count]
+    if until is not None and count < len(first.keys):
+        for page in _up_to(lister, first.keys[count - 1] if count else after, until):
+            yield page.infos
+    elif not first.is_last:
+        yield from _in_ranges(lister, _Ahead(lister, prefix, first.keys[-1], until), page_size, until)
+
+
+def _in_ranges(lister: Lister, ahead: _Ahead, page_size: int, until: str | None) -> Iterator[list[ObjectInfo]]:
     left: list[ObjectInfo] = []
     try:
-        for page in itertools.chain(ahead, _one_by_one(lister, ahead)):
+        for page in itertools.chain(ahead, _rest(lister, ahead, until)):
             left += page.infos
             while len(left) >= page_size:
                 yield left[:page_size]
@@ -106,6 +128,39 @@ def list_in_parallel(lister: Lister, prefix: str, after: str, page_size: int) ->
         ahead.stop()
     if left:
         yield left
+
+
+def _rest(lister: Lister, ahead: _Ahead, until: str | None) -> Iterator[KeyPage]:
+    """Continue where ``ahead`` stopped: at ``until``, or because of the server's own order."""
+    yield from _one_by_one(lister, ahead) if until is None else _up_to(lister, ahead.given, until)
+
+
+def _up_to(lister: Lister, given: str, until: str) -> Iterator[KeyPage]:
+    """Continue after ``given`` in the server's order, up to where the listing that begins after ``until`` goes on.
+
+    If keys have the order of their bytes, only keys that were added meanwhile are left. Otherwise the end is not the
+    first key that is greater than ``until``, but the first one that the other listing has.
+
+    Raises:
+        StoreUnavailableError: so many keys are added here that the end was not found.
+    """
+    seen: set[str] = set()
+    looks = 0
+    while looks < MOST_LOOKS:
+        beyond = set(lister.page(until).keys)
+        page = lister.page(given)
+        end = next((place for place, key in enumerate(page.keys) if key in beyond), len(page.keys))
+        # A greater key that the other listing did not have just now: was it added since, or is this the server's order?
+        if any(key > until and key not in seen for key in page.keys[:end]):
+            seen.update(page.keys)
+            looks += 1
+            continue
+        if end:
+            yield KeyPage(page.keys[:end], page.infos[:end], page.is_last)
+        if end < len(page.keys) or page.is_last:
+            return
+        given, looks = page.keys[-1], 0
+    raise StoreUnavailableError(f"keys are added faster than they are listed, after {until!r}")
 
 
 def _one_by_one(lister: Lister, ahead: _Ahead) -> Iterator[KeyPage]:
@@ -127,10 +182,10 @@ class _Ahead:
         is_disordered: the server does not order keys by their bytes; no more keys are returned.
     """
 
-    def __init__(self, lister: Lister, prefix: str, after: str) -> None:
+    def __init__(self, lister: Lister, prefix: str, after: str, until: str | None = None) -> None:
         self._lister = lister
         self._prefix = prefix
-        self._ranges = [_Range(after, None)]
+        self._ranges = [_Range(after, until)]
         self.given = after
         self.is_disordered = False
         self._changed = threading.Condition()
@@ -213,7 +268,7 @@ class _Ahead:
             one.error = error
             if found is not None:
                 one.reads += 1
-                self.is_disordered |= not _is_ascending([one.after, *found.keys])
+                self.is_disordered |= not is_ascending([one.after, *found.keys])
                 # The range may have been cut since. Keys beyond its end belong to other ranges.
                 count = len(found.keys) if one.until is None else bisect_right(found.keys, one.until)
                 one.is_done = found.is_last or count < len(found.keys)
@@ -249,7 +304,7 @@ class _Ahead:
         cuts: list[str] = []
         for above in reversed(levels):
             found = self._lister.folders(above, after)
-            self.is_disordered |= not _is_ascending(found)
+            self.is_disordered |= not is_ascending(found)
             inside = [folder for folder in found if folder > after and (until is None or folder < until)]
             cuts += inside[:: -(-len(inside) // WIDTH) or 1]
             if len(cuts) >= WIDTH:
@@ -269,5 +324,11 @@ def _guesses(keys: list[str]) -> list[str]:
     return [stem + sign for sign in inside[:: -(-len(inside) // WIDTH) or 1]] if last.isalnum() else []
 
 
-def _is_ascending(keys: list[str]) -> bool:
+def _count_within(keys: Sequence[str], until: str | None) -> int:
+    """Return how many of the first keys are not greater than ``until``."""
+    return next((place for place, key in enumerate(keys) if until is not None and key > until), len(keys))
+
+
+def is_ascending(keys: Sequence[str]) -> bool:
+    """Return whether keys have the order of their bytes, and none comes twice."""
     return all(one < other for one, other in itertools.pairwise(keys))

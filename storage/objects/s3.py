@@ -199,14 +199,16 @@ class S3Store:
         said = self.list_objects(MaxKeys=1)["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(said) if said else None
 
-    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+    def pages(
+        self, prefix: str, after: str | None, ignoring: Ignoring | None = None, until: str | None = None
+    ) -> Iterator[list[ObjectInfo]]:
         """Yield pages of the keys at or below ``prefix``; see ``ObjectStore.pages``.
 
         A file ``.ramqignore`` counts in the listed folder, and in those above it that belong to the archive.
         """
         if ignoring is not None:
             self.read_rules(ignoring, ())
-        for page in self._all_pages(prefix, after):
+        for page in self._all_pages(prefix, after, until):
             yield page if ignoring is None else marked(page, ignoring)
 
     def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:  # noqa: ARG002  (only a folder's depend on them)
@@ -226,21 +228,20 @@ class S3Store:
                 ) from error
             ignoring.add_file(folder, bytes(body), f"s3://{self.bucket}/{key}")
 
-    def _all_pages(self, prefix: str, after: str | None) -> Iterator[list[ObjectInfo]]:
+    def cut(self, prefix: str, after: str, until: str | None) -> str | None:
+        """Return where to cut a listing; see ``ObjectStore.cut``."""
         folder = prefix.strip("/")
-        if not folder:
-            yield from self._pages_of("", after or "")
-            return
-        if not after:  # the object with the folder's name sorts before the folder's contents
+        return self._lister.cut(f"{folder}/" if folder else "", after, until)
+
+    def _all_pages(self, prefix: str, after: str | None, until: str | None) -> Iterator[list[ObjectInfo]]:
+        folder = prefix.strip("/")
+        if folder and not after:  # the object with the folder's name sorts before the folder's contents
             yield from (page for page in [self._named(folder)] if page)
-        yield from self._pages_of(f"{folder}/", after or "")
+        yield from self._lister.pages(f"{folder}/" if folder else "", after or "", PAGE_SIZE, until)
 
     def _named(self, key: str) -> list[ObjectInfo]:
         answer = self.list_objects(Prefix=key, MaxKeys=1)
         return [info_of(item) for item in answer.get("Contents", []) if item["Key"] == key]
-
-    def _pages_of(self, prefix: str, start: str) -> Iterator[list[ObjectInfo]]:
-        return self._lister.pages(prefix, start, PAGE_SIZE)
 
     def list_objects(self, **options: Any) -> Any:
         """Request one page of keys; options and result are S3's own. Raises errors about the whole bucket."""

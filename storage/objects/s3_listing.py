@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storage.objects.base import MAX_KEY_BYTES, TOO_LONG_VERSION, ObjectInfo, SourceError, shortened
-from storage.objects.parallel_listing import KeyPage, list_in_parallel
+from storage.objects.cutting import DisorderedError, cut_between
+from storage.objects.parallel_listing import KeyPage, is_ascending, list_in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,9 +34,12 @@ class BucketLister:
     def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask
         self._takes_start_key = True
+        self._is_ordered = True
 
-    def pages(self, prefix: str, start: str, size: int) -> Iterator[list[ObjectInfo]]:
+    def pages(self, prefix: str, start: str, size: int, until: str | None = None) -> Iterator[list[ObjectInfo]]:
         """Yield pages of ``size`` keys below ``prefix`` (ending in ``/``, or empty), after the key ``start``.
+
+        With ``until`` up to where a listing that begins after that key goes on.
 
         Raises:
             SourceError: the listing goes in circles. Also errors of ``ask``.
@@ -43,22 +47,49 @@ class BucketLister:
         given = start
         if self._takes_start_key:
             try:
-                for page in list_in_parallel(_FolderLister(self._ask, prefix, size), prefix, start, size):
+                for page in list_in_parallel(
+                    _FolderLister(self._ask_in_order, prefix, size), prefix, start, size, until
+                ):
                     given = page[-1].key
                     yield page
             except _StartKeyError:
                 self._takes_start_key = False
             else:
                 return
-        yield from self._with_tokens(prefix, given, size)
+        yield from self._with_tokens(prefix, given, size, until)
 
-    def _with_tokens(self, prefix: str, after: str, size: int) -> Iterator[list[ObjectInfo]]:
-        """Yield pages in the server's order, from the beginning, without the keys up to ``after``."""
+    def cut(self, prefix: str, after: str, until: str | None) -> str | None:
+        """Return where to cut the listing of the keys after ``after`` in two; None: it cannot be cut."""
+        if not self._takes_start_key or not self._is_ordered:
+            return None
+
+        def first_after(key: str) -> str | None:
+            found = self._ask_in_order(Prefix=prefix, MaxKeys=2, StartAfter=key).get("Contents", [])
+            keys = [item["Key"] for item in found if item["Key"] != key]  # some servers include the key itself
+            return keys[0] if keys else None
+
+        cut = None
+        try:
+            cut = cut_between(first_after, prefix, after, until)
+        except DisorderedError:
+            self._is_ordered = False
+        return cut if self._is_ordered else None
+
+    def _ask_in_order(self, **options: Any) -> Any:
+        """Make a request, and note if the answer does not have the order of bytes."""
+        answer = self._ask(**options)
+        for name, key in (("Contents", "Key"), ("CommonPrefixes", "Prefix")):
+            self._is_ordered &= is_ascending([item[key] for item in answer.get(name, [])])
+        return answer
+
+    def _with_tokens(self, prefix: str, after: str, size: int, until: str | None) -> Iterator[list[ObjectInfo]]:
+        """Yield pages in the server's order, from the beginning, of the keys after ``after`` and up to ``until``."""
         token: dict[str, str] = {}
         seen: set[str] = set()
         while True:
             answer = self._ask(Prefix=prefix, MaxKeys=size, **token)
-            fresh = [item for item in answer.get("Contents", []) if item["Key"] > after]
+            found = answer.get("Contents", [])
+            fresh = [item for item in found if item["Key"] > after and (until is None or item["Key"] <= until)]
             if fresh:
                 yield [info_of(item) for item in fresh]
             if not answer.get("IsTruncated"):

@@ -149,7 +149,7 @@ def remove(session: Session, archive_id: int) -> None:
     require_no_open_job(session, archive_id)
     if session.scalar(select(Image.id).where(Image.archive_id == archive_id).limit(1)) is not None:
         raise ConflictError(f"images were added to archive {archive_id} meanwhile: remove it again")
-    for table in ("shard", "skip", "ignored", "naming", "job_key", "failure", "notice", "job_request"):
+    for table in ("listing_range", "shard", "skip", "ignored", "naming", "job_key", "failure", "notice", "job_request"):
         session.execute(
             text(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM job WHERE archive_id = :id)"),  # noqa: S608
             {"id": archive_id},
@@ -164,10 +164,32 @@ def remove(session: Session, archive_id: int) -> None:
         session.execute(text(statement), {"id": archive_id})
 
 
+_LOCK = 7_263_784
+
+
 def lock(session: Session, archive_ids: Sequence[int]) -> None:
-    """Keep others from adding, deleting or marking images of these archives until the transaction ends."""
-    chosen = select(Archive.id).where(Archive.id.in_(archive_ids)).order_by(Archive.id)
-    session.execute(chosen.with_for_update(key_share=True))
+    """Keep others from adding, deleting or marking images of these archives until the transaction ends.
+
+    Lock archives before images, and both before jobs.
+    """
+    for archive_id in sorted(set(archive_ids)):
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock, :id)"), {"lock": _LOCK, "id": archive_id})
+
+
+def share(session: Session, archive_id: int, job_id: int) -> None:
+    """Lock an archive as ``lock`` does, but let other planners of the same job list their ranges of it meanwhile.
+
+    While another job lists the archive too, planners take turns: its pages may have the same keys in another order.
+    """
+    session.execute(
+        text(
+            """SELECT CASE WHEN EXISTS (
+                   SELECT FROM job WHERE archive_id = :id AND id <> :job_id AND state = 'running'
+                   AND listed_all_at IS NULL AND with_job_id IS NULL)
+               THEN pg_advisory_xact_lock(:lock, :id) ELSE pg_advisory_xact_lock_shared(:lock, :id) END"""
+        ),
+        {"lock": _LOCK, "id": archive_id, "job_id": job_id},
+    )
 
 
 def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:

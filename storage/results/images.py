@@ -37,14 +37,23 @@ class ImageKey:
     size_bytes: int
 
 
-def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -> None:
+def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo], *, ranges_of: int | None = None) -> None:
     """Record a page of a listing: add new keys, update changed versions, leave the rest.
 
     An unknown version does not replace a known one, nor does that of a file one that also has the time of its inode.
     Keys that are found again are no longer missing.
     The page stays in the temporary table ``listed`` for the rest of the transaction.
+
+    Args:
+        session: the transaction of the page.
+        archive_id: the listed archive.
+        page: the keys.
+        ranges_of: the job whose planners list other ranges of keys at the same time; None: the archive is locked.
     """
-    archives.lock(session, [archive_id])
+    if ranges_of is None:
+        archives.lock(session, [archive_id])
+    else:
+        archives.share(session, archive_id, ranges_of)
     session.execute(
         text(
             "CREATE TEMP TABLE IF NOT EXISTS listed "
@@ -61,15 +70,23 @@ def upsert_page(session: Session, archive_id: int, page: Sequence[ObjectInfo]) -
     written = session.execute(
         text(
             """
-            INSERT INTO image (archive_id, key, version, size, modified_at, missing_since)
-            SELECT :archive_id, key, version, size, modified_at, CASE WHEN version = :missing THEN now() END
-            FROM (SELECT DISTINCT ON (key) * FROM listed ORDER BY key) AS page
-            -- A conflict locks the row, which writes to its page and to the log even if nothing changes. As a join,
-            -- this could read the whole archive for a page.
-            WHERE version IS DISTINCT FROM (
-                SELECT image.version FROM image
-                WHERE image.archive_id = :archive_id AND image.key = page.key AND image.missing_since IS NULL)
-            ORDER BY key
+            INSERT INTO image (id, archive_id, key, version, size, modified_at, missing_since)
+            SELECT id, :archive_id, key, version, size, modified_at, CASE WHEN version = :missing THEN now() END
+            FROM (
+                -- All ids are taken before the first row is written. Taken one by one, they would alternate with those
+                -- of other planners, and a row of ``skip`` would have a range for each image.
+                SELECT nextval('image_id_seq') AS id, * FROM (
+                    SELECT * FROM (
+                        SELECT DISTINCT ON (key) key, version, size, modified_at FROM listed ORDER BY key
+                    ) AS page
+                    -- A conflict locks the row, which writes to its page and to the log even if nothing changes. As a
+                    -- join, this could read the whole archive for a page.
+                    WHERE version IS DISTINCT FROM (
+                        SELECT image.version FROM image
+                        WHERE image.archive_id = :archive_id AND image.key = page.key AND image.missing_since IS NULL)
+                    ORDER BY key
+                ) AS changed OFFSET 0
+            ) AS numbered ORDER BY id
             ON CONFLICT (archive_id, key) DO UPDATE
             SET version = excluded.version, size = excluded.size, modified_at = excluded.modified_at,
                 missing_since = CASE WHEN excluded.version = :missing THEN coalesce(image.missing_since, now()) END

@@ -32,12 +32,14 @@ from storage.tables.keywords import KeywordAct as KeywordAct
 from storage.tables.keywords import KeywordPart as KeywordPart
 from storage.tables.keywords import KeywordSaid as KeywordSaid
 from storage.tables.ledger import Archive as Archive
+from storage.tables.ledger import ArchiveChange as ArchiveChange
 from storage.tables.ledger import Content as Content
 from storage.tables.ledger import Failure as Failure
 from storage.tables.ledger import Ignored as Ignored
 from storage.tables.ledger import Image as Image
 from storage.tables.ledger import Job as Job
 from storage.tables.ledger import JobRequest as JobRequest
+from storage.tables.ledger import ListingRange as ListingRange
 from storage.tables.ledger import Naming as Naming
 from storage.tables.ledger import Shard as Shard
 from storage.tables.ledger import Skip as Skip

@@ -29,8 +29,8 @@ from storage.tables.generation import Generation, Vocabulary
 class Archive(Base):
     """A bucket and prefix, or a folder. ``uri`` is its name: ``s3://bucket/prefix`` or ``file:///folder``.
 
-    Triggers on ``image`` count ``images`` and ``missing``. To add, delete or mark images, lock the archive first
-    (``results.archives.lock``): this avoids deadlocks.
+    Triggers on ``image`` count ``images`` and ``missing`` when a transaction commits. To add, delete or mark images,
+    lock the archive first (``results.archives.lock``, or ``share`` for a listing): this avoids deadlocks.
     """
 
     __tablename__ = "archive"
@@ -40,6 +40,22 @@ class Archive(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     images: Mapped[int] = mapped_column(BigInteger, server_default="0")
     missing: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class ArchiveChange(Base):
+    """What a transaction adds to the counts of an archive, until it commits. Other transactions never see a row.
+
+    A trigger adds it up at the end of the transaction: so those that change images of one archive at the same time do
+    not wait for each other before that. The table is not in the write-ahead log.
+    """
+
+    __tablename__ = "archive_change"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    archive_id: Mapped[int]
+    images: Mapped[int] = mapped_column(BigInteger)
+    missing: Mapped[int] = mapped_column(BigInteger)
 
 
 class Image(Base):
@@ -130,12 +146,9 @@ class Job(Base):
     # The watch that began it. Such a job may list only the keys in `job_key`.
     watch_id: Mapped[int | None] = mapped_column(BigInteger)
     of_keys: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
-    # The listing: its position, its lease, and whether it is complete.
-    list_cursor: Mapped[str | None]
-    list_epoch: Mapped[int] = mapped_column(Integer, server_default="0")
-    list_lease_until: Mapped[datetime | None]
-    list_attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
-    list_next_at: Mapped[datetime | None]
+    # The last shard and the last row of skipped images of the other job that a follower has seen.
+    follow_cursor: Mapped[str | None]
+    # When its keys, which `listing_range` divides, were all listed.
     listed_all_at: Mapped[datetime | None]
     listed: Mapped[int] = mapped_column(BigInteger, server_default="0")
     skipped: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -165,6 +178,28 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class ListingRange(Base):
+    """Keys of a listing that one planner lists: those after ``cursor``, up to and including ``until``; None: no limit.
+
+    Every job has one. Where several workers list an archive, a range is cut in two, and the second is a row of its own.
+    The holder of the lease knows ``epoch``. Of what is known (images, named keys), the cursor is the last one listed.
+    """
+
+    __tablename__ = "listing_range"
+    __table_args__ = (Index("ix_listing_range_job_id", "job_id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey(Job.id))
+    cursor: Mapped[str | None] = mapped_column(Text(collation="C"))
+    until: Mapped[str | None] = mapped_column(Text(collation="C"))
+    epoch: Mapped[int] = mapped_column(Integer, server_default="0")
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # When it may be continued, or when it was last.
+    next_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
 
 
 class JobRequest(Base):

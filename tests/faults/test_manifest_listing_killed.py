@@ -53,7 +53,7 @@ def run_with_deaths(services: Services, fleet: Fleet, source: str, files: dict[s
 def release_listing(services: Services, job_id: int) -> None:
     """Let the minute pass that the dead worker's lease of the listing lasts."""
     with unit_of_work(services.engine) as session:
-        session.execute(text("UPDATE job SET list_lease_until = now() WHERE id = :id"), {"id": job_id})
+        session.execute(text("UPDATE listing_range SET lease_until = now() WHERE job_id = :id"), {"id": job_id})
 
 
 @pytest.mark.slow

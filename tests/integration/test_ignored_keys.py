@@ -120,7 +120,7 @@ def test_a_planner_that_dies_between_pages_counts_no_ignored_key_twice(
         with pytest.raises(SystemExit):
             plan.go_through()
     assert counts(plan.ledger.view(job_id))[5] < 21
-    plan.ledger.execute("UPDATE job SET list_lease_until = now() - interval '1 second'")
+    plan.ledger.execute("UPDATE listing_range SET lease_until = now() - interval '1 second'")
     plan.go_through(plan.another())
     assert counts(plan.ledger.view(job_id)) == (3, 0, 3, 0, 0, 21)
     assert outcomes(plan, job_id).keys() == whole.keys()
@@ -132,7 +132,7 @@ def test_a_planner_that_lost_its_listing_counts_nothing(plan: Plan, monkeypatch:
     real = Planner._record
 
     def taken_over_meanwhile(self: Planner, *arguments: Any) -> Any:
-        plan.ledger.execute("UPDATE job SET list_epoch = list_epoch + 1")
+        plan.ledger.execute("UPDATE listing_range SET epoch = epoch + 1")
         return real(self, *arguments)
 
     with monkeypatch.context() as patched:

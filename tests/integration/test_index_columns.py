@@ -15,7 +15,7 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.index.columns import raw_rows
 from storage.index.rows import NO_DATE
-from storage.ledger import listings
+from storage.ledger import unfound
 from storage.objects.base import ObjectInfo
 from storage.results import archives, erasures, generations, images, records, vectors
 from storage.results.packing import pack_vectors
@@ -179,7 +179,7 @@ def test_the_index_shows_what_is_stored_through_any_history(
                     vectors.erase(session, some[:2])
                     session.execute(text("DELETE FROM record WHERE image_id = ANY(:ids)"), {"ids": some[:2]})
                     images.upsert_page(session, 1, [])
-                    listings.mark_missing(session, 1, "a" if step % 4 else "", None, None)
+                    unfound.mark_missing(session, 1, "a" if step % 4 else "", None, None)
                 if step > 40:
                     archive.delete(some[0])
                     ids.remove(some[0])
@@ -286,7 +286,7 @@ def test_a_listing_and_a_deletion_of_the_same_images_do_not_wait_for_each_other_
             while not archive.is_somebody_waiting and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert archive.is_somebody_waiting
-            assert listings.mark_missing(listing, 1, "", None, None) == 4
+            assert unfound.mark_missing(listing, 1, "", None, None) == 4
         deletion.result(30)
     assert first not in archive.ids
     archive.check_counts(index)

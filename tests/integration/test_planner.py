@@ -14,7 +14,7 @@ from sqlalchemy import text
 from ram_core.errors import CheckpointError, DeviceError
 from storage.database import unit_of_work
 from storage.errors import UsageError
-from storage.ledger import listings
+from storage.ledger import unfound
 from storage.objects import folder, s3
 from storage.objects.base import ObjectInfo, S3Options
 from storage.objects.source import parse_source
@@ -144,7 +144,7 @@ def test_a_planner_that_dies_between_pages_is_followed_by_one_that_goes_on_after
     assert plan.ledger.view(job_id).listed == 2
     plan.go_through()
     assert plan.ledger.view(job_id).listed == 2  # its lease still runs
-    plan.ledger.execute("UPDATE job SET list_lease_until = now() - interval '1 second'")
+    plan.ledger.execute("UPDATE listing_range SET lease_until = now() - interval '1 second'")
     plan.go_through()
     assert counts(plan.ledger.view(job_id)) == (5, 0, 0, 0, 5)
     assert plan.waiting() == ALL
@@ -185,14 +185,14 @@ def test_a_planner_that_lost_its_listing_writes_no_page_and_does_not_fail_the_jo
     real = Planner._list
 
     def taken_over_meanwhile(self: Planner, *arguments: Any) -> Any:
-        plan.ledger.execute("UPDATE job SET list_epoch = list_epoch + 1")
+        plan.ledger.execute("UPDATE listing_range SET epoch = epoch + 1")
         return real(self, *arguments)
 
     monkeypatch.setattr(Planner, "_list", taken_over_meanwhile)
     assert plan.planner.go_on(lambda: False)
     assert plan.ledger.view(job_id).listed == 0
     assert plan.waiting() == []
-    plan.ledger.execute("UPDATE job SET list_lease_until = NULL")
+    plan.ledger.execute("UPDATE listing_range SET lease_until = NULL")
     root.rename(root.parent / "moved")
     assert plan.planner.go_on(lambda: False)
     view = plan.ledger.view(job_id)
@@ -263,7 +263,7 @@ def test_a_workers_own_trouble_leaves_the_listing_to_others(plan: Plan, error: E
     assert plan.fitness.doubts(key)
     assert not plan.planner.begin(lambda: False)  # not before a while has passed
     assert (plan.ledger.view(job_id).state, plan.ledger.view(job_id).note) == ("running", None)
-    assert plan.ledger.scalar("SELECT list_attempts FROM job") == 0
+    assert plan.ledger.scalar("SELECT attempts FROM listing_range") == 0
     plan.models.error, other = None, Fitness()
     Planner(engine=plan.engine, models=plan.planner._models, fitness=other, shard_size=4, s3=S3Options()).begin(
         lambda: False
@@ -309,7 +309,7 @@ def test_an_outage_in_the_middle_of_a_listing_is_waited_for_and_the_listing_goes
         assert view.note is not None
         assert view.note.startswith("waiting: s3://")
         assert not bucket_plan.planner.go_on(lambda: False)  # not before a while has passed
-        bucket_plan.ledger.execute("UPDATE job SET list_next_at = now()")
+        bucket_plan.ledger.execute("UPDATE listing_range SET next_at = now()")
     s3_proxy.heal()
     bucket_plan.go_through()
     view = bucket_plan.ledger.view(job_id)
@@ -379,7 +379,7 @@ def test_a_page_costs_no_more_in_a_large_archive(engine: Engine, root: Path) -> 
             )
             images.upsert_page(session, archive.id, [ObjectInfo(key, "v", 1, None) for key in page])
             before = int(session.scalar(read) or 0)
-            listings.mark_missing(session, archive.id, prefix, after, page[-1])
+            unfound.mark_missing(session, archive.id, prefix, after, page[-1])
             return int(session.scalar(read) or 0) - before
 
     for begin in range(0, len(keys), 200):

@@ -225,7 +225,7 @@ def test_a_planner_that_dies_is_followed_by_one_that_looks_at_the_rest(
         with pytest.raises(SystemExit):
             watched.plan.go_through()
     assert watched.plan.ledger.view(job_id).listed == 2
-    watched.plan.ledger.execute("UPDATE job SET list_lease_until = now() - interval '1 second'")
+    watched.plan.ledger.execute("UPDATE listing_range SET lease_until = now() - interval '1 second'")
     watched.plan.go_through()
     assert watched.plan.ledger.view(job_id).listed == 5
     assert sorted(watched.plan.waiting()) == names
@@ -243,7 +243,7 @@ def test_a_store_that_does_not_answer_is_asked_again(watched: Watched, monkeypat
         watched.plan.go_through()
     job = watched.plan.ledger.view(job_id)
     assert (job.state, job.note) == ("running", "waiting: the disk does not answer")
-    watched.plan.ledger.execute("UPDATE job SET list_next_at = NULL")
+    watched.plan.ledger.execute("UPDATE listing_range SET next_at = NULL")
     watched.plan.go_through()
     watched.plan.work()
     watched.plan.go_through()

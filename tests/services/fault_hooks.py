@@ -4,6 +4,7 @@
   transaction has not begun), ``in_write`` (in the middle of it), ``while_waking`` (holding the lock of wake-ups).
 * ``FAULT_SKEW_SECONDS``: its clock is wrong by so much, in every way that Python tells the time of day.
 * ``FAULT_PAGE_SECONDS``: every page of a listing takes so much longer.
+* ``FAULT_PAGE_SIZE``: a page of a listing has so many keys.
 * ``FAULT_CLEAN_SECONDS``: every tag of a data set takes so much longer to clean.
 * ``FAULT_SLICE_SECONDS``: it goes back to wait for a wake-up after so long, so that wake-ups matter.
 * ``FAULT_SILENCE_SECONDS``: it looks for work without a wake-up after so long.
@@ -41,6 +42,8 @@ def prepare(environment: Mapping[str, str]) -> None:
     ):
         if seconds := environment.get(name):
             slow(float(seconds))
+    if size := environment.get("FAULT_PAGE_SIZE"):
+        _shorten_pages(int(size))
     if environment.get("FAULT_NO_FENCE"):
         _remove_fence()
     if count := environment.get("FAULT_MADE_UP"):
@@ -106,6 +109,13 @@ def _slow_pages(seconds: float) -> None:
     Planner._record = slowly  # type: ignore[method-assign]
 
 
+def _shorten_pages(size: int) -> None:
+    from storage.objects import folder, s3  # noqa: PLC0415
+
+    for module in (folder, s3):
+        module.PAGE_SIZE = size  # type: ignore[attr-defined]
+
+
 def _shorten_turns(seconds: float) -> None:
     from workers import lifecycle  # noqa: PLC0415
 
@@ -120,9 +130,9 @@ def _shorten_silence(seconds: float) -> None:
 
 def _make_up_archives(count: int) -> None:
     from tests.services.made_up import MadeUpStore  # noqa: PLC0415
-    from workers import planner, stores  # noqa: PLC0415
+    from workers import sources, stores  # noqa: PLC0415
 
-    for module in (planner, stores):
+    for module in (sources, stores):
         module.open_store = lambda *_: MadeUpStore(count)  # type: ignore[attr-defined]
 
 
