@@ -45,6 +45,7 @@ class ClaimedShard:
         n_copied: how many of its images have the results of others with the same bytes.
         trace: the ``traceparent`` of its claim; None: it is not recorded.
         job_trace: the ``traceparent`` of the request for its job; None: nobody noted it.
+        charge: what its user was charged for the claim.
     """
 
     id: int
@@ -69,6 +70,7 @@ class ClaimedShard:
     n_copied: int = 0
     trace: str | None = None
     job_trace: str | None = None
+    charge: turns.Charge = turns.NOTHING
 
 
 ABLE = Able()
@@ -173,8 +175,7 @@ def claim(
         return None
     shard = _noted(session, row, owner, began)
     # The last statement: the row of the user is locked until the commit, and other claims for the user wait for it.
-    turns.charge(session, job_id, shard.outcomes.count(0))
-    return shard
+    return replace(shard, charge=turns.charge(session, job_id, shard.outcomes.count(0)))
 
 
 def claim_together(
@@ -210,9 +211,7 @@ def claim_together(
         {**able.values(), "shard_id": shard.id, "owner": owner, "lease_seconds": lease_seconds},
     )
     together = [_noted(session, row, owner, began) for row in rows.all()]
-    if together:
-        turns.charge_more(session, shard.job_id, sum(one.outcomes.count(0) for one in together))
-    return together
+    return [replace(one, charge=turns.charge_more(session, shard.job_id, one.outcomes.count(0))) for one in together]
 
 
 def _noted(session: Session, row: Row[Any], owner: str, began: int) -> ClaimedShard:

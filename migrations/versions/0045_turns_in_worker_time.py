@@ -1,0 +1,29 @@
+"""Turns are of worker time instead of images: what users are owed, and what their images took lately.
+
+Revision: 0045
+Follows: 0042
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0045"
+down_revision = "0042"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply: what users were given in images becomes seconds. There is a row for each user and priority."""
+    op.execute("SET LOCAL lock_timeout = '2s'")
+    op.add_column("turn", sa.Column("owed", sa.Float(), server_default="0", nullable=False))
+    op.add_column("turn", sa.Column("image_seconds", sa.Float(), nullable=True))
+    op.execute("UPDATE turn SET began = began * 0.1, ended = ended * 0.1")  # what an image is taken to take at first
+
+
+def downgrade() -> None:
+    """Take back: turns are of images again, and what users are owed is forgotten."""
+    op.execute("SET LOCAL lock_timeout = '2s'")
+    op.execute("UPDATE turn SET began = began / 0.1, ended = ended / 0.1")
+    op.drop_column("turn", "image_seconds")
+    op.drop_column("turn", "owed")
