@@ -265,7 +265,7 @@ def measure_claims(folder: Path, checkouts: dict[str, Path]) -> dict[str, Any]:
         for name, size in CLAIM_SIZES.items():
             found[name] = {which: [] for which in checkouts}
             with unit_of_work(engine) as session:
-                session.execute(text("TRUNCATE archive, generation, job, shard, turn CASCADE"))
+                session.execute(text("TRUNCATE archive, vocabulary, generation, job, shard, turn CASCADE"))
             fill(engine, *size)
             for _ in range(2):
                 for which, checkout in checkouts.items():
