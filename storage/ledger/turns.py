@@ -38,7 +38,7 @@ OWNER = f"coalesce(job.counts_for, job.said_by, '{LOCAL}')"
 OTHERS_EVERY = 16
 """Of so many claims one is for the class of priority that has waited the longest."""
 
-USUAL_SECONDS = 0.1
+USUAL_SECONDS = 0.125
 """What an image of a user is taken to take before the first shard of the user has ended."""
 
 _LEAST_SECONDS = 1e-4
@@ -53,22 +53,57 @@ CLOCKS = """
 """
 """The clock of each class, and how many claims there were."""
 
-JOINS = f"""
-    CROSS JOIN every_claim
-    LEFT JOIN clock ON clock.priority = job.priority
-    LEFT JOIN turn ON turn.priority = job.priority AND turn.owner = {OWNER}
-"""
+_ROUND = "coalesce(job.with_job_id, job.id)"
+"""What the jobs of a user take turns by: jobs that were requested together have one turn."""
 
-IN_TURN = f"""
-    CASE WHEN every_claim.n % {OTHERS_EVERY} = {OTHERS_EVERY - 1} THEN coalesce(clock.claimed_at, 0) END,
-    job.priority DESC,
-    CASE WHEN turn.ended >= clock.now THEN turn.ended - turn.owed ELSE coalesce(clock.now, 0) END,
-    turn.ended NULLS FIRST,
-    (coalesce(job.with_job_id, job.id) <= turn.last_job_id) NULLS FIRST,
-    coalesce(job.with_job_id, job.id),
-    job.id
-"""
-"""The order of jobs by whose turn it is. Needs ``CLOCKS`` and ``JOINS``."""
+# One step in ``ix_job_turn`` for each user and priority, however many jobs there are.
+USERS = f"""
+    user_with_jobs AS (
+        (SELECT job.priority, {OWNER} AS owner, {_ROUND} AS first FROM job WHERE job.state = 'running'
+         ORDER BY job.priority, {OWNER}, {_ROUND} LIMIT 1)
+        UNION ALL
+        SELECT following.priority, following.owner, following.first
+        FROM user_with_jobs AS found CROSS JOIN LATERAL (
+            SELECT job.priority, {OWNER} AS owner, {_ROUND} AS first FROM job
+            WHERE job.state = 'running' AND (job.priority, {OWNER}) > (found.priority, found.owner)
+            ORDER BY job.priority, {OWNER}, {_ROUND} LIMIT 1
+        ) AS following
+    ),
+    in_turn AS MATERIALIZED (
+        SELECT user_with_jobs.priority, user_with_jobs.owner, coalesce(turn.last_job_id, 0) AS last_job_id,
+            row_number() OVER (ORDER BY
+                CASE WHEN every_claim.n % {OTHERS_EVERY} = {OTHERS_EVERY - 1} THEN coalesce(clock.claimed_at, 0) END,
+                user_with_jobs.priority DESC,
+                CASE WHEN turn.ended >= clock.now THEN turn.ended - turn.owed ELSE coalesce(clock.now, 0) END,
+                turn.ended NULLS FIRST,
+                user_with_jobs.first) AS place
+        FROM user_with_jobs CROSS JOIN every_claim
+        LEFT JOIN clock ON clock.priority = user_with_jobs.priority
+        LEFT JOIN turn ON turn.priority = user_with_jobs.priority AND turn.owner = user_with_jobs.owner
+    )
+"""  # noqa: S608  (constants)
+"""The users with running jobs of each priority, in turn. Needs ``CLOCKS``, and ``WITH RECURSIVE``."""
+
+
+def first_job(condition: str) -> str:
+    """Return an expression for the first job of a row of ``in_turn`` that meets a condition, in the order of turns.
+
+    Jobs are looked at one after the other, until one meets it.
+
+    Args:
+        condition: about ``job``. It must not be one that a join could replace, or more would be looked at.
+    """
+
+    def of(which: str) -> str:
+        return f"""(
+            SELECT job.id FROM job
+            WHERE job.state = 'running' AND job.priority = in_turn.priority AND {OWNER} = in_turn.owner
+              AND {_ROUND} {which} in_turn.last_job_id AND ({condition})
+            ORDER BY {_ROUND}, job.id LIMIT 1
+        )"""  # noqa: S608  (constants)
+
+    return f"coalesce({of('>')}, {of('<=')})"
+
 
 _WEIGHT = """
     coalesce((SELECT amount FROM quota WHERE kind = 'share' AND subject = 'user' AND quota.name = of_job.owner), 1)
