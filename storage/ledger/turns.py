@@ -76,6 +76,7 @@ USERS = f"""
                 user_with_jobs.priority DESC,
                 CASE WHEN turn.ended >= clock.now THEN turn.ended - turn.owed ELSE coalesce(clock.now, 0) END,
                 turn.ended NULLS FIRST,
+                turn.claimed_at NULLS FIRST,
                 user_with_jobs.first) AS place
         FROM user_with_jobs CROSS JOIN every_claim
         LEFT JOIN clock ON clock.priority = user_with_jobs.priority
