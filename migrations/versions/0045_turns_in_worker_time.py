@@ -25,7 +25,8 @@ def upgrade() -> None:
         ["priority", sa.text("coalesce(counts_for, said_by, 'local')"), sa.text("coalesce(with_job_id, id)"), "id"],
         postgresql_where=sa.text("state = 'running'"),
     )
-    op.execute("UPDATE turn SET began = began * 0.125, ended = ended * 0.125")  # what an image is taken to take at first
+    # What an image is taken to take at first.
+    op.execute("UPDATE turn SET began = began * 0.125, ended = ended * 0.125")
 
 
 def downgrade() -> None:
