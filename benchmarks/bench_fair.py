@@ -7,8 +7,9 @@
   to do, then beside a user with ten jobs and 10^6 images waiting. The jobs of the greedy user list 20,000 pictures,
   more than are worked on meanwhile; shards of the same pictures are then added up to that number. Who waits for more
   than a minute counts with a minute.
-* ``claims``: milliseconds of a claim with its commit at 10^5 waiting shards of 10^3 jobs of 100 users, and how many
-  blocks of the database it reads; in turns with the code of another checkout.
+* ``claims``: what a claim with its commit costs the database: processor time of its server process, which bears other
+  load on the machine, blocks that it reads, and milliseconds by the clock. At each of ``CLAIM_SIZES``, which differ in
+  the number of waiting shards, of jobs, and of users, one at a time; in turns with the code of another checkout.
 
 ``--against`` also measures the waits with that checkout, in a database of its own.
 """
@@ -46,7 +47,17 @@ if TYPE_CHECKING:
 GREEDY_JOBS, GREEDY_PICTURES, GREEDY_IMAGES = 10, 2_000, 1_000_000
 SMALL_USERS, SMALL_PICTURES = 9, 100
 BATCH, BATCH_SECONDS = 32, 0.1
-CLAIM_JOBS, CLAIM_SHARDS, CLAIM_USERS, CLAIMS = 1_000, 100_000, 100, 100
+CLAIM_SIZES = {
+    "10^3 shards, 100 jobs, 10 users": (100, 1_000, 10),
+    "10^5 shards, 100 jobs, 10 users": (100, 100_000, 10),
+    "10^5 shards, 10^3 jobs, 10 users": (1_000, 100_000, 10),
+    "10^5 shards, 10^3 jobs, 100 users": (1_000, 100_000, 100),
+    "10^5 shards, 10^4 jobs, 100 users": (10_000, 100_000, 100),
+    "10^5 shards, 10^4 jobs, 10^3 users": (10_000, 100_000, 1_000),
+}
+"""Jobs, waiting shards, and users."""
+
+CLAIMS = 200
 MOST_SECONDS = 60.0
 """Who waited so long is not waited for any more, and counts with this."""
 
@@ -174,12 +185,12 @@ def _spread(waits: list[float]) -> dict[str, float]:
 # Claims ----------------------------------------------------------------------------------------------------------
 
 
-def fill(engine: Engine) -> None:
+def fill(engine: Engine, jobs: int, shards: int, users: int) -> None:
     """Make jobs of many users with many waiting shards."""
     with unit_of_work(engine) as session:
         session.execute(text("INSERT INTO archive (uri) VALUES ('s3://photos')"))
     generation_id = add_generation(engine)
-    values = {"generation": generation_id, "jobs": CLAIM_JOBS, "users": CLAIM_USERS, "shards": CLAIM_SHARDS}
+    values = {"generation": generation_id, "jobs": jobs, "users": users, "shards": shards}
     with unit_of_work(engine) as session:
         session.execute(
             text(
@@ -202,13 +213,39 @@ def fill(engine: Engine) -> None:
         connection.execute(text("VACUUM ANALYZE"))
 
 
+def _on_processor(pid: int) -> float:
+    """Return the milliseconds that a process was on a processor."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+
+
 def claim_many(url: str) -> dict[str, float]:
-    """Claim shards one after the other. Return the milliseconds and the blocks read for each."""
-    engine = make_engine(url)
-    spent = []
+    """Claim shards one after the other. Return what each cost."""
+    engine = make_engine(url, pool_size=1)
     blocks = "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()"
-    with engine.connect() as connection:
-        before = connection.scalar(text(blocks)) or 0
+    _claim(engine)  # users that were never served are told apart from others
+    engine.dispose()  # the counts of a connection are complete when it ends
+    time.sleep(1.5)
+    with unit_of_work(engine) as session:
+        before, pid = session.scalar(text(blocks)) or 0, session.scalar(text("SELECT pg_backend_pid()")) or 0
+    processor = _on_processor(pid)
+    spent = _claim(engine)
+    processor = _on_processor(pid) - processor
+    engine.dispose()
+    time.sleep(1.5)
+    with unit_of_work(engine) as session:
+        after = session.scalar(text(blocks)) or 0
+    engine.dispose()
+    return {
+        "processor_ms": round(processor / CLAIMS, 2),
+        "median_ms": round(statistics.median(spent), 2),
+        "p95_ms": round(statistics.quantiles(spent, n=20)[-1], 2),
+        "blocks": round((after - before) / CLAIMS),
+    }
+
+
+def _claim(engine: Engine) -> list[float]:
+    """Claim shards, and return the milliseconds of each claim."""
+    spent = []
     for _ in range(CLAIMS):
         began = time.perf_counter()
         with unit_of_work(engine) as session:
@@ -216,35 +253,35 @@ def claim_many(url: str) -> dict[str, float]:
         spent.append(1_000 * (time.perf_counter() - began))
         if shard is None:
             raise RuntimeError("nothing was claimed: the figures mean nothing")
-    engine.dispose()  # the counts of a connection are complete when it ends
-    engine = make_engine(url)
-    time.sleep(1.5)
-    with engine.connect() as connection:
-        after = connection.scalar(text(blocks)) or 0
-    engine.dispose()
-    return {
-        "median_ms": round(statistics.median(spent), 2),
-        "p95_ms": round(statistics.quantiles(spent, n=20)[-1], 2),
-        "blocks": round((after - before) / CLAIMS),
-    }
+    return spent
 
 
 def measure_claims(folder: Path, checkouts: dict[str, Path]) -> dict[str, Any]:
     """Claim in turns with the code of each checkout, each time from the same state."""
-    found: dict[str, Any] = {name: [] for name in checkouts}
+    found: dict[str, Any] = {}
     with breakable_services(folder / "claims") as running:
         engine = make_engine(running.database_url)
         upgrade(engine)
-        fill(engine)
-        for _ in range(2):
-            for name, checkout in checkouts.items():
-                with engine.begin() as connection:
-                    connection.execute(
-                        text("UPDATE shard SET state = 'ready', lease_until = NULL WHERE state = 'leased'")
-                    )
-                found[name].append(_elsewhere(checkout, "claims-only", running.database_url))
+        for name, size in CLAIM_SIZES.items():
+            found[name] = {which: [] for which in checkouts}
+            with unit_of_work(engine) as session:
+                session.execute(text("TRUNCATE archive, vocabulary, generation, job, shard, turn CASCADE"))
+            fill(engine, *size)
+            for _ in range(2):
+                for which, checkout in checkouts.items():
+                    _make_waiting(engine)
+                    found[name][which].append(_elsewhere(checkout, "claims-only", running.database_url))
         engine.dispose()
     return found
+
+
+def _make_waiting(engine: Engine) -> None:
+    """Let everything wait again that was claimed, as if nobody had been served."""
+    with unit_of_work(engine) as session:
+        session.execute(text("UPDATE shard SET state = 'ready', lease_until = NULL WHERE state = 'leased'"))
+        session.execute(text("DELETE FROM turn"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE shard, turn"))
 
 
 def _elsewhere(checkout: Path, *arguments: str) -> Any:

@@ -23,9 +23,11 @@ from benchmarks.report import begin, options, write
 from ramq.embedded import embedded
 from ramq.services.keywords import KeywordClient
 from ramq.services.search import SearchClient
+from ramq.services.search_readers import SearchReaders
 from storage.database import driver_connection, unit_of_work
 from storage.search.search import Search
 from storage.search.views import SearchQuery, asking
+from storage.standby import Databases
 
 if TYPE_CHECKING:
     from storage.results.keyword_acts import ActView
@@ -39,7 +41,7 @@ class Acts:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         search = Search(lambda: bench.index)
-        self.found = SearchClient(bench.engine, search, None)  # type: ignore[arg-type]  # no text is encoded
+        self.found = SearchClient(SearchReaders(Databases(bench.engine), lambda _: search), None)  # type: ignore[arg-type]  # no text is encoded
         self.client = KeywordClient(bench.engine, search, lambda: self.found)
 
     def run(self) -> dict[str, Any]:

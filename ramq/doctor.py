@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from ram_core.spaces import RECOGNISERS, TOWERS
@@ -31,6 +31,7 @@ from storage.objects.source import open_bucket, open_store, parse_source
 from storage.objects.tars import is_damage
 from storage.results import generations, index_rows
 from storage.results.spaces import SPACES
+from storage.standby import Databases, make_standby_engine
 from storage.texts import plural, without_secrets
 from workers.messages import kind_of
 
@@ -81,7 +82,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
         _database_clock(engine),
         *upkeep_findings(engine),
         *restore_findings(settings, engine),
-        *_standby(settings),
+        *_standby(settings, engine),
         _workers(engine),
         *_towers(settings, engine),
     ]
@@ -234,17 +235,26 @@ def _database_clock(engine: Engine) -> Finding:
         return _clock(server_time(session), "the database's")
 
 
-def _standby(settings: Settings) -> list[Finding]:
+def _standby(settings: Settings, engine: Engine) -> list[Finding]:
     if settings.search_database_url is None:
         return []
-    engine = make_engine(settings.search_database_url)
+    standby = make_standby_engine(settings.search_database_url)
+    databases = Databases(engine, standby, most_behind_seconds=settings.search_behind_seconds)
+    ask = 'psql "$RAMQ_SEARCH_DATABASE_URL"'
     try:
-        revision.require_current(engine)
+        with databases.watched():
+            is_used = databases.chosen is standby
+            if not is_used:
+                detail = f"searches read the database itself, not the standby: {databases.why_not_standby}"
+                state: Literal["note", "fault"] = "note" if databases.is_promoted else "fault"
+                return [Finding("standby", state, without_secrets(detail), ask)]
+            revision.require_current(standby)
+            behind = databases.behind_seconds or 0.0
     except RamqError as error:
-        return [fault("standby", error, 'psql "$RAMQ_SEARCH_DATABASE_URL"')]
+        return [fault("standby", error, ask)]
     finally:
-        engine.dispose()
-    return [Finding("standby", "ok", "used for searches")]
+        standby.dispose()
+    return [Finding("standby", "ok", f"used for searches; {behind:,.0f} s behind the database")]
 
 
 def _clock(theirs: datetime, whose: str) -> Finding:

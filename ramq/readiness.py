@@ -10,7 +10,7 @@ from storage.revision import require_current
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from storage.standby import Databases
 
 
 def state_of(check: Callable[[], object]) -> str:
@@ -22,16 +22,32 @@ def state_of(check: Callable[[], object]) -> str:
     return "ok"
 
 
-def states_of(
-    engine: Engine, broker_url: str | None, check_index: Callable[[], object], search_engine: Engine
-) -> dict[str, str]:
-    """Return ``ok`` or a one-line error for each required service. ``search_engine``: the database or a standby."""
-    states = {"database": state_of(lambda: require_current(engine))}
+def states_of(databases: Databases, broker_url: str | None, check_index: Callable[[], object]) -> dict[str, str]:
+    """Return ``ok`` or a one-line error for each required service.
+
+    If there is a standby, ``search`` is ``ok``, or begins with it and says why searches read the database itself.
+    """
+    states = {"database": state_of(lambda: require_current(databases.engine))}
     states["broker"] = state_of(lambda: _check_broker(broker_url))
     states["index"] = state_of(check_index)
-    if search_engine is not engine:
-        states["search"] = state_of(lambda: require_current(search_engine))
+    if databases.standby is not None:
+        states["search"] = _state_of_search(databases)
     return states
+
+
+def is_ok(state: str) -> bool:
+    """Return whether a state is that of a service that can be used."""
+    return state == "ok" or state.startswith("ok: ")
+
+
+def _state_of_search(databases: Databases) -> str:
+    state = state_of(lambda: databases.read(require_current))
+    reason = databases.why_not_standby
+    return (
+        state
+        if reason is None or state != "ok"
+        else f"ok: searches read the database itself, not the standby: {reason}"
+    )
 
 
 def _check_broker(url: str | None) -> None:

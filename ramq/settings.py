@@ -48,6 +48,9 @@ class Settings(BaseModel):
     search_database_url: str | None = Field(
         None, repr=False, description="a standby of the database to use for search; empty: the database itself"
     )
+    search_behind_seconds: float = Field(
+        300.0, ge=1, le=3_600, description="how far the standby may be behind before searches read the database itself"
+    )
     broker_url: str | None = Field(None, repr=False, description="Redis; empty: the embedded one in data_dir")
     index_url: str | None = Field(
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ramq.addresses import addresses
@@ -11,6 +11,7 @@ from ramq.once import once
 from ramq.readiness import states_of
 from storage.database import make_engine
 from storage.revision import bring_up_to_date, require_current
+from storage.standby import Databases, make_standby_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +73,7 @@ class Services:
     ) -> None:
         self.settings = settings
         self.engine = engine
-        self.search_engine = search_engine or engine
+        self.databases = Databases(engine, search_engine, most_behind_seconds=settings.search_behind_seconds)
         self.broker_url = broker_url
         self._is_reachable = is_reachable
         self._lock = threading.RLock()
@@ -193,21 +194,21 @@ class Services:
         """Groups of images with the same bytes, and of near copies."""
         from ramq.services.duplicates import DuplicateClient  # noqa: PLC0415
 
-        return DuplicateClient(self.engine, self.search_engine, self.settings.near)
+        return DuplicateClient(self.databases, self.settings.near)
 
     @once
     def readings(self) -> ReadingClient:
         """The text in images, and manual corrections of it."""
         from ramq.services.readings import ReadingClient  # noqa: PLC0415
 
-        return ReadingClient(self.engine, self.search_engine)
+        return ReadingClient(self.databases)
 
     @once
     def regions(self) -> RegionClient:
         """Where tags are in images, and manual corrections of it."""
         from ramq.services.regions import RegionClient  # noqa: PLC0415
 
-        return RegionClient(self.engine, self.search_engine, self._search_of_database)
+        return RegionClient(self.databases, self._search_of_database)
 
     @once
     def policies(self) -> PolicyClient:
@@ -257,14 +258,16 @@ class Services:
         """The vector index."""
         from ramq.services.index import IndexClient  # noqa: PLC0415
 
-        return IndexClient(self.engine, self.settings, self.search_engine)
+        return IndexClient(self.databases, self.settings)
 
     @once
     def search(self) -> SearchClient:
         """Searches."""
         from ramq.services.search import SearchClient  # noqa: PLC0415
+        from ramq.services.search_readers import SearchReaders  # noqa: PLC0415
 
-        return SearchClient(self.search_engine, self._search_of_standby, self._query_models, self.settings.text_space)
+        readers = SearchReaders(self.databases, self._search_of)
+        return SearchClient(readers, self._query_models, self.settings.text_space)
 
     @once
     def images(self) -> ImageClient:
@@ -350,17 +353,18 @@ class Services:
 
     @once
     def _search_of_standby(self) -> Search:
-        if self.search_engine is self.engine:
-            return self._search_of_database
         from storage.search.search import Search  # noqa: PLC0415
 
         return Search(lambda: self.index.reader(of_standby=True), _hierarchy())
+
+    def _search_of(self, engine: Engine) -> Search:
+        return self._search_of_database if engine is self.engine else self._search_of_standby
 
     # Health ---------------------------------------------------------------------------------------------------------
 
     def ready(self) -> dict[str, str]:
         """Return ``ok`` or a one-line error for each required service."""
-        return states_of(self.engine, self.broker_url, self.index.check, self.search_engine)
+        return states_of(self.databases, self.broker_url, self.index.check)
 
 
 def _hierarchy() -> Hierarchy:
@@ -381,13 +385,16 @@ def open_services(settings: Settings, *, is_reachable: bool = False) -> Iterator
         pool_size = 40 if is_reachable else 10
         engine = make_engine(database_url, pool_size=pool_size)
         standby_url = settings.search_database_url
-        standby = None if standby_url is None else make_engine(standby_url, pool_size=pool_size)
+        standby = None if standby_url is None else make_standby_engine(standby_url, pool_size=pool_size)
         try:
             if settings.is_embedded:
                 bring_up_to_date(engine)
             else:
                 require_current(engine)
-            yield Services(settings, engine, broker_url, is_reachable=is_reachable, search_engine=standby)
+            services = Services(settings, engine, broker_url, is_reachable=is_reachable, search_engine=standby)
+            # Without a standby, a command waits for its database. A web server does not: ``web.app`` sees to that.
+            with nullcontext() if standby is None else services.databases.watched():
+                yield services
         finally:
             engine.dispose()
             if standby is not None:

@@ -8,6 +8,7 @@
     search    queries: their language, conditions, ranking, facets, pages of hits
 
 ``search`` uses ``index``, and both use ``results``. ``datasets`` uses ``results`` and ``ledger``. ``ledger`` and
-``objects`` use none of these. Below all of them are ``tables`` (the schema), ``database`` (transactions), ``words``
-(those of a text), ``background`` (threads), ``errors`` and ``texts``.
+``objects`` use none of these. Below all of them are ``tables`` (the schema), ``standby`` (which database searches
+read), ``liveness`` (whether one answers), ``database`` (transactions), ``words`` (those of a text), ``background``
+(threads), ``errors`` and ``texts``.
 """

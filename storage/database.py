@@ -21,7 +21,7 @@ from storage.errors import ServiceUnavailableError
 from storage.texts import without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     import psycopg
@@ -38,6 +38,7 @@ QUIET_SECONDS = 5
 _IS_POOLED = "is_pooled"
 _USED_AT = "used_at"
 _NEWEST = "newest connection"
+_REFUSAL = "refusal"
 _numbers = count(1)
 
 # A generic plan can be far worse than one for the actual values: a range may select a few rows or all, and a generic
@@ -46,7 +47,19 @@ _numbers = count(1)
 _ONLY_WHEN_ASKED = 2**31
 
 
-def make_engine(url: str, *, pool_size: int = 10) -> Engine:
+class DatabaseAwayError(ServiceUnavailableError):
+    """A database did not answer.
+
+    Attributes:
+        engine: which one.
+    """
+
+    def __init__(self, engine: Engine, message: str) -> None:
+        super().__init__(message)
+        self.engine = engine
+
+
+def make_engine(url: str, *, pool_size: int = 10, connect_seconds: int = 10) -> Engine:
     """Return an engine for ``url`` (``postgresql+psycopg://…``).
 
     Connections are checked before use: after a restart of the database the engine reconnects without an error.
@@ -54,6 +67,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
     Args:
         url: of the database.
         pool_size: the maximum number of connections. They are kept open, because opening one takes as long as a search.
+        connect_seconds: how long opening one may take.
     """
     engine = create_engine(
         url,
@@ -62,7 +76,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> Engine:
         pool_use_lifo=True,  # few connections then do the work between bursts, and the others rest
         pool_timeout=30,
         connect_args={
-            "connect_timeout": 10,
+            "connect_timeout": connect_seconds,
             "application_name": "ramq",
             "prepare_threshold": _ONLY_WHEN_ASKED,
             # Notice a dead peer within a minute rather than hours.
@@ -155,6 +169,11 @@ def unit_of_work(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+def refuse_while(engine: Engine, reason: Callable[[], str | None] | None) -> None:
+    """Refuse all work with an engine while ``reason`` says why (``errors_named``). None: refuse nothing any more."""
+    vars(engine)[_REFUSAL] = reason
+
+
 def limit_idleness(session: Session) -> None:
     """End this transaction soon if its process stops in the middle of it, because it holds a lock that others need."""
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{LOCKED_IDLE_SECONDS}s'"))
@@ -166,27 +185,30 @@ def errors_named(engine: Engine) -> Iterator[None]:
 
     psycopg counts ``ProgramLimitExceeded`` as an operational error, although it is about a value that is too long for
     an index. It becomes a ``DataError``, as other values that cannot be stored.
+
+    Nothing is tried while it is known that the database hangs: see ``liveness``.
     """
+    _require_no_refusal(engine)
     try:
         yield
     except (OperationalError, InterfaceError) as error:
         if isinstance(error.orig, ProgramLimitExceeded):
             raise DataError(str(error.orig)) from error
-        raise ServiceUnavailableError(_unreachable(engine, error)) from error
+        raise _unreachable(engine, error) from error
     except PoolTimeoutError as error:
         raise ServiceUnavailableError(_exhausted(engine)) from error
     except DBAPIError as error:
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise _read_only(engine) from error
         if error.connection_invalidated:
-            raise ServiceUnavailableError(_unreachable(engine, error)) from error
+            raise _unreachable(engine, error) from error
         raise
     except ReadOnlySqlTransaction as error:
         raise _read_only(engine) from error
     except ProgramLimitExceeded as error:
         raise DataError(str(error)) from error
     except PsycopgOperationalError as error:
-        raise ServiceUnavailableError(_unreachable(engine, error)) from error
+        raise _unreachable(engine, error) from error
 
 
 def driver_connection(session: Session) -> psycopg.Connection[Any]:
@@ -221,20 +243,37 @@ def _read_only(engine: Engine) -> ServiceUnavailableError:
     """Close the pool's connections: after a failover they may lead to a server that stays read-only, and stay open."""
     engine.dispose()
     return ServiceUnavailableError(
-        f"the database {_shown(engine)} takes no writes: it is a standby, or read-only. With several servers in "
+        f"the database {server_of(engine)} takes no writes: it is a standby, or read-only. With several servers in "
         "RAMQ_DATABASE_URL, add ?target_session_attrs=read-write"
     )
 
 
-def _shown(engine: Engine) -> str:
+def server_of(engine: Engine) -> str:
+    """Return the address of a database for messages, without secrets."""
     return without_secrets(engine.url.render_as_string(hide_password=True))
 
 
-def _unreachable(engine: Engine, error: Exception) -> str:
+def _refusal(engine: Engine) -> str | None:
+    reason: Callable[[], str | None] | None = vars(engine).get(_REFUSAL)
+    return None if reason is None else reason()
+
+
+def _require_no_refusal(engine: Engine) -> None:
+    if refused := _refusal(engine):
+        raise DatabaseAwayError(engine, f"{refused}: try again in a moment")
+
+
+def _unreachable(engine: Engine, error: Exception) -> ServiceUnavailableError:
     if isinstance(getattr(error, "orig", None) or error, DeadlockDetected):
-        return "this change and another one waited for each other, so the database undid this one: try again"
+        return ServiceUnavailableError(
+            "this change and another one waited for each other, so the database undid this one: try again"
+        )
+    # A connection that was ended because the database hangs says no more than that it was ended.
+    if refused := _refusal(engine):
+        return DatabaseAwayError(engine, f"{refused}: try again in a moment")
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return f"the database {_shown(engine)} did not answer: {reason[0] if reason else type(error).__name__}"
+    said = reason[0] if reason else type(error).__name__
+    return DatabaseAwayError(engine, f"the database {server_of(engine)} did not answer: {said}")
 
 
 def wait_for_lock(session: Session, lock: int) -> None:

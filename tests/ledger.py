@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from storage.database import unit_of_work
-from storage.ledger import claims, jobs, retries, shards
+from storage.ledger import claims, jobs, retries, shards, turns
 from storage.ledger.waiting import Able
 from storage.objects.base import ObjectInfo
 from storage.objects.source import parse_source
@@ -125,9 +125,12 @@ class Ledger:
             )
             return shards.advance(session, shard.id, shard.epoch, outcomes, LEASE_SECONDS)
 
-    def close(self, shard: ClaimedShard) -> None:
+    def close(self, shard: ClaimedShard, worked_seconds: float | None = None) -> None:
+        """End a shard as a worker does. ``worked_seconds``: how long it took; None: as long as was expected."""
         with unit_of_work(self.engine) as session:
             shards.close(session, shard.id, shard.epoch, {"fetch": 1.0, "infer": 0.5})
+            if worked_seconds is not None:
+                turns.settle(session, shard.charge, worked_seconds, shard.outcomes.count(shards.PENDING))
 
     def give_back(self, shard: ClaimedShard, *, is_transient: bool = False, **more: Any) -> None:
         with unit_of_work(self.engine) as session:

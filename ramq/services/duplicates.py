@@ -15,13 +15,13 @@ from storage.search.cursors import decode_cursor, encode_cursor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from storage.results.copies import CopyGroup, CopyRow
     from storage.results.near_copies import NearState
     from storage.results.near_views import NearGroup, NearRow
     from storage.results.nearness import Thresholds
+    from storage.standby import Databases
 
 _BOUND = "duplicates"
 _BOUND_NEAR = "near copies"
@@ -31,14 +31,12 @@ class DuplicateClient:
     """Duplicates and near copies. Thread-safe.
 
     Args:
-        engine: the database.
-        search_engine: the database, or a standby of it.
+        databases: the database, and the standby that searches read.
         thresholds: what near copies are, for a search for them.
     """
 
-    def __init__(self, engine: Engine, search_engine: Engine, thresholds: Thresholds) -> None:
-        self._writable = engine
-        self._engine = search_engine
+    def __init__(self, databases: Databases, thresholds: Thresholds) -> None:
+        self._databases, self._writable = databases, databases.engine
         self._thresholds = thresholds
 
     def page(self, archive: str | None = None, *, limit: int = 50, cursor: str | None = None) -> Page[CopyGroup]:
@@ -57,8 +55,9 @@ class DuplicateClient:
         if cursor:
             count, first = decode_cursor(cursor, 2, _BOUND)
             after = count, first
-        with unit_of_work(self._engine) as session:
-            found = copies.groups(session, archive_id=_id_of(session, archive), after=after, limit=limit + 1)
+        found = self._databases.look(
+            lambda session: copies.groups(session, archive_id=_id_of(session, archive), after=after, limit=limit + 1)
+        )
         if len(found) <= limit:
             return Page(found)
         last = found[limit - 1]
@@ -66,9 +65,8 @@ class DuplicateClient:
 
     def rows(self, archive: str | None = None) -> Iterator[CopyRow]:
         """Yield every image that has a copy, group by group, as they are at one moment. Raises as ``page``."""
-        with unit_of_work(self._engine) as session:
-            archive_id = _id_of(session, archive)
-        with unit_of_work(self._engine) as session:
+        archive_id = self._databases.look(lambda session: _id_of(session, archive))
+        with unit_of_work(self._databases.chosen) as session:
             yield from copies.rows(session, archive_id)
 
     def near_page(
@@ -97,11 +95,12 @@ class DuplicateClient:
         if cursor:
             count, first = decode_cursor(cursor, 2, _BOUND_NEAR)
             after = count, first
-        with unit_of_work(self._engine) as session:
+
+        def find(session: Session) -> list[NearGroup]:
             archive_id, generation = _id_of(session, archive), generations.default(session)
             if generation is None:
-                return Page([])
-            found = near_views.groups(
+                return []
+            return near_views.groups(
                 session,
                 generation_id=generation.id,
                 archive_id=archive_id,
@@ -109,6 +108,8 @@ class DuplicateClient:
                 after=after,
                 limit=limit + 1,
             )
+
+        found = self._databases.look(find)
         if len(found) <= limit:
             return Page(found)
         last = found[limit - 1]
@@ -122,20 +123,20 @@ class DuplicateClient:
         ``images``: only these; what is said of them is as in the whole list.
         """
         most = _distance(distance)
-        with unit_of_work(self._engine) as session:
-            archive_id, generation = _id_of(session, archive), generations.default(session)
-            generation_id = None if generation is None else generation.id
-        if generation_id is None:
+        archive_id, generation = self._databases.look(
+            lambda session: (_id_of(session, archive), generations.default(session))
+        )
+        if generation is None:
             return
-        with unit_of_work(self._engine) as session:
+        generation_id = generation.id
+        with unit_of_work(self._databases.chosen) as session:
             yield from near_views.rows(
                 session, generation_id=generation_id, archive_id=archive_id, distance=most, image_ids=images
             )
 
     def near_state(self) -> NearState:
         """Return when near copies were searched last, and which images are not in the result."""
-        with unit_of_work(self._engine) as session:
-            return near_copies.state(session)
+        return self._databases.look(near_copies.state)
 
     def request_near(self) -> NearState:
         """Ask the workers to search for near copies. One of them begins within seconds."""

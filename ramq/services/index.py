@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storage.index.index import VectorIndex
     from storage.index.status import Lag
     from storage.results.generation_views import IndexView
+    from storage.standby import Databases
 
 log = structlog.get_logger()
 
@@ -34,15 +35,13 @@ class IndexClient:
     """The index of this process. Thread-safe.
 
     Args:
-        engine: the database.
+        databases: the database, and the standby that searches read.
         settings: the location of the index.
-        standby: the database that searches read.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, standby: Engine) -> None:
-        self._engine = engine
+    def __init__(self, databases: Databases, settings: Settings) -> None:
+        self._databases, self._engine = databases, databases.engine
         self._settings = settings
-        self._standby = standby
         self._lock = threading.Lock()
         self._readers: dict[bool, VectorIndex] = {}
 
@@ -64,7 +63,10 @@ class IndexClient:
             with self._lock:
                 readers = list(self._readers.items())
             for of_standby, reader in readers:
-                reader.follow(self._standby if of_standby else self._engine)
+                if not of_standby:
+                    reader.follow(self._engine)
+                elif self._databases.standby is not None and self._databases.why_not_standby is None:
+                    reader.follow(self._databases.standby)
             return True
 
         with repeated("index", FOLLOW_SECONDS, follow):

@@ -17,11 +17,11 @@ from storage.texts import is_storable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from storage.results.reading_views import LineCorrectionView, Polygon, ReadingView
     from storage.results.views import ImageView
+    from storage.standby import Databases
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,11 @@ class ReadingClient:
     """The text in images. Thread-safe; every method is one transaction.
 
     Args:
-        engine: the database.
-        search_engine: the database that exports read: the database itself, or a standby of it.
+        databases: the database, and the standby that exports read.
     """
 
-    def __init__(self, engine: Engine, search_engine: Engine) -> None:
-        self._engine = engine
-        self._search_engine = search_engine
+    def __init__(self, databases: Databases) -> None:
+        self._databases, self._engine = databases, databases.engine
 
     def get(self, image_id: int, generation: int | None = None) -> ReadingView:
         """Return the text in one image, with people's corrections.
@@ -65,8 +63,7 @@ class ReadingClient:
 
     def views(self, image_ids: Sequence[int]) -> dict[int, ReadingView]:
         """Return the text in images by their ids, without images that were not read. Exports use it."""
-        with read_only(self._search_engine) as session:
-            return readings.views(session, image_ids)
+        return self._databases.look(lambda session: readings.views(session, image_ids))
 
     def file(self, image: ImageView, format_: str, generation: int | None = None) -> TextFile:
         """Return the text in one image as a file.

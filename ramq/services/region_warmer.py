@@ -27,15 +27,11 @@ class RegionWarmer:
     """Reads regions and keywords beforehand, in a thread of its own, at its start and when a search found them cold.
 
     Args:
-        engine: the database that is searched.
-        regions: returns what this process keeps of its regions.
-        keywords: what it keeps of its keywords.
+        chosen: returns the database that searches read now, and what this process keeps of its regions and keywords.
     """
 
-    def __init__(self, engine: Engine, regions: Callable[[], KeptRegions], keywords: KeptKeywords) -> None:
-        self._engine = engine
-        self._regions = regions
-        self._keywords = keywords
+    def __init__(self, chosen: Callable[[], tuple[Engine, KeptRegions, KeptKeywords]]) -> None:
+        self._chosen = chosen
         self._is_woken = threading.Event()
         self._is_running = False
 
@@ -54,16 +50,20 @@ class RegionWarmer:
 
     def wake(self) -> None:
         """Say that a search ended. Nothing happens if that left no work, or without the thread."""
-        if self._is_running and (self._regions().needs_warming or self._keywords.needs_warming):
+        if not self._is_running:
+            return
+        _, regions, keywords = self._chosen()
+        if regions.needs_warming or keywords.needs_warming:
             self._is_woken.set()
 
     def _run(self) -> None:
         while self._is_running:
             self._is_woken.clear()
             try:
-                self._regions().warm(partial(unit_of_work, self._engine), lambda: not self._is_running)
-                with unit_of_work(self._engine) as session:
-                    self._keywords.warm(session)
+                engine, regions, keywords = self._chosen()
+                regions.warm(partial(unit_of_work, engine), lambda: not self._is_running)
+                with unit_of_work(engine) as session:
+                    keywords.warm(session)
             except RamqError as error:
                 # Searches read what they need themselves, and wake this thread again.
                 log.warning("not_read_beforehand", error=str(error))

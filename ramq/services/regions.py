@@ -15,25 +15,23 @@ from storage.texts import fold
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from storage.results.region_views import Box, RegionCorrectionView, RegionsView
     from storage.search.search import Search
+    from storage.standby import Databases
 
 
 class RegionClient:
     """The regions of tags in images. Thread-safe; every method is one transaction.
 
     Args:
-        engine: the database.
-        search_engine: the database that exports read: the database itself, or a standby of it.
+        databases: the database, and the standby that exports read.
         search: loads the vocabularies.
     """
 
-    def __init__(self, engine: Engine, search_engine: Engine, search: Search) -> None:
-        self._engine = engine
-        self._search_engine = search_engine
+    def __init__(self, databases: Databases, search: Search) -> None:
+        self._databases, self._engine = databases, databases.engine
         self._search = search
 
     def get(self, image_id: int, generation: int | None = None) -> RegionsView:
@@ -58,13 +56,11 @@ class RegionClient:
         """Return the numbers of those regions of an image that search can compare with others."""
         if view is None:
             return set()
-        with read_only(self._search_engine) as session:
-            return crops.numbers_with_vectors(session, view.image_id, view.regions)
+        return self._databases.look(lambda session: crops.numbers_with_vectors(session, view.image_id, view.regions))
 
     def views(self, image_ids: Sequence[int]) -> dict[int, RegionsView]:
         """Return the regions of images by their ids, without images that were not located. Exports use it."""
-        with read_only(self._search_engine) as session:
-            return regions.views(session, image_ids)
+        return self._databases.look(lambda session: regions.views(session, image_ids))
 
     def corrections(self, image_id: int) -> list[RegionCorrectionView]:
         """Return the corrections of regions of one image, oldest first."""

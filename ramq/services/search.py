@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ramq.services.captions import Captions
 from ramq.services.region_warmer import RegionWarmer
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.page import Page
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ramq.services.query_models import QueryModels
+    from ramq.services.search_readers import SearchReaders
     from storage.results.tags import Names
     from storage.search.orders import Ranked
     from storage.search.search import Search
@@ -83,21 +84,16 @@ class SearchClient:
     """Searches. Thread-safe.
 
     Args:
-        engine: the database to search: the database itself, or a standby of it.
-        search: its reader.
+        readers: of the databases that searches read.
         models: the models that encode texts and uploaded pictures.
         text_spaces: the spaces in which texts are compared if a query names none.
     """
 
-    def __init__(
-        self, engine: Engine, search: Search, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)
-    ) -> None:
-        self._engine = engine
-        self._search = search
+    def __init__(self, readers: SearchReaders, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)) -> None:
+        self._readers = readers
         self._models = models
         self._text_spaces = text_spaces
-        self._captions = Captions(search)
-        self.region_warmer = RegionWarmer(engine, lambda: search.regions, search.keywords)
+        self.region_warmer = RegionWarmer(readers.warmed)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
         """Return ``query``, narrowed further by the typed text.
@@ -115,17 +111,12 @@ class SearchClient:
         """
         if is_strict:
             query, text = asking(query, text), None
-        with read_only(self._engine) as session:
-            asked = self._read(session, query, text) if text and text.strip() else query
-            return noting(session, asked, self._search.vocabulary)
 
-    def _read(self, session: Session, query: SearchQuery, text: str) -> SearchQuery:
-        asked = queries.read(session, query, text, self._search.vocabulary)
-        if not asked.text or next(wanted_tags(asked.where), None) is None or self._search.count(session, asked):
-            return asked
-        # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
-        as_words = queries.read(session, query, text, self._search.vocabulary, are_tags_words=True)
-        return as_words if self._search.count(session, as_words) else asked
+        def read(session: Session, search: Search) -> SearchQuery:
+            asked = _read(session, search, query, text) if text and text.strip() else query
+            return noting(session, asked, search.vocabulary)
+
+        return self._readers.look(read)
 
     def page(self, query: SearchQuery) -> HitPage:
         """Return a page of hits, best first. Raises ``UsageError`` if the query names something that does not exist."""
@@ -139,9 +130,9 @@ class SearchClient:
         With a ``picture``, the page is that of ``by_image``.
         """
 
-        def find(session: Session, asked: _Encoded) -> Faceted:
-            found = self._search.page_with_facets(session, asked.query, facets, asked.compared)
-            return found._replace(page=self._shown(session, found.page, asked.query))
+        def find(session: Session, search: Search, asked: _Encoded) -> Faceted:
+            found = search.page_with_facets(session, asked.query, facets, asked.compared)
+            return found._replace(page=self._shown(session, search, found.page, asked.query))
 
         found = self._answer(query, find, picture)
         self.region_warmer.wake()
@@ -155,30 +146,32 @@ class SearchClient:
         """
         return self._answer(query, self._page, picture)
 
-    def _page(self, session: Session, asked: _Encoded) -> HitPage:
-        return self._shown(session, self._search.page(session, *asked), asked.query)
+    def _page(self, session: Session, search: Search, asked: _Encoded) -> HitPage:
+        return self._shown(session, search, search.page(session, *asked), asked.query)
 
-    def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
+    def _shown(self, session: Session, search: Search, page: HitPage, query: SearchQuery) -> HitPage:
         """Return a page for display, with captions that fit what people said, and all notes."""
         notes = (*query.notes, *page.notes, *([] if page.ended is None else [page.ended]))
-        return replace(page, items=self._captions.as_corrected(session, page.items), notes=notes)
+        return replace(page, items=self._readers.as_corrected(session, search, page.items), notes=notes)
 
     def lines(self, query: SearchQuery, image_id: int) -> list[ReadMatch]:
         """Return the lines of text in one image that match a query. Raises ``UsageError``: see ``page``."""
-        with read_only(self._engine) as session:
-            return self._search.lines(session, query, image_id)
+        return self._readers.look(lambda session, search: search.lines(session, query, image_id))
 
     def regions(self, query: SearchQuery, image_id: int) -> list[RegionMatch]:
         """Return the regions in one image that a query is about, as ``Hit.regions`` has them.
 
         The image need not be a hit: other parts of the query may exclude it. Raises ``UsageError``: see ``page``.
         """
-        with read_only(self._engine) as session:
+
+        def find(session: Session, search: Search) -> list[RegionMatch]:
             generation = queries.generation(session, query)
             if generation is None:
                 return []
-            names = self._search.vocabulary(session, generation.vocabulary_id)
+            names = search.vocabulary(session, generation.vocabulary_id)
             return regions_of(session, query.where, names, [image_id]).get(image_id, [])
+
+        return self._readers.look(find)
 
     def export(self, query: SearchQuery) -> tuple[queries.Match | None, Iterator[Hit]]:
         """Return the generation and vocabulary of the hits, and an iterator over all hits.
@@ -187,12 +180,15 @@ class SearchClient:
         The set of hits is fixed when this is called. Their content is read later, during the iteration, and hits that
         were deleted until then are skipped. Memory use does not grow with the number of hits.
         """
-        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
+        found = self._all_hits(query)
         return (None, iter(())) if found is None else (found[0], self._contents(query, *found))
+
+    def _all_hits(self, query: SearchQuery) -> tuple[queries.Match, Iterable[Ranked]] | None:
+        return self._answer(query, lambda session, search, asked: search.all_hits(session, *asked), is_strict=True)
 
     def image_ids(self, query: SearchQuery) -> list[int]:
         """Return the ids of all hits that ``export`` returns."""
-        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
+        found = self._all_hits(query)
         return [] if found is None else [ranked.image_id for ranked in found[1]]
 
     def id_batches(self, query: SearchQuery, size: int) -> Iterator[list[int]]:
@@ -200,7 +196,7 @@ class SearchClient:
 
         They are those of the moment of the call. Memory use does not grow with their number.
         """
-        found = self._answer(query, lambda session, asked: self._search.all_hits(session, *asked), is_strict=True)
+        found = self._all_hits(query)
         left = iter(()) if found is None else iter(found[1])
         return iter(lambda: [ranked.image_id for ranked in islice(left, size)], [])
 
@@ -208,31 +204,39 @@ class SearchClient:
         left = iter(found)
         while images := list(islice(left, queries.MAX_LIMIT)):
             # One transaction for each batch, because the consumer of the iterator may be slow.
-            with read_only(self._engine) as session:
-                hits = self._captions.as_corrected(session, self._search.hits(session, match, query, images))
-            yield from hits
+            yield from self._readers.look(partial(self._content, match, query, images))
+
+    def _content(
+        self, match: queries.Match, query: SearchQuery, images: Sequence[Ranked], session: Session, search: Search
+    ) -> list[Hit]:
+        return self._readers.as_corrected(session, search, search.hits(session, match, query, images))
 
     def _answer(
         self,
         query: SearchQuery,
-        find: Callable[[Session, _Encoded], Found],
+        find: Callable[[Session, Search, _Encoded], Found],
         picture: bytes | None = None,
         *,
         is_strict: bool = False,
     ) -> Found:
         """Return what ``find`` finds. Begin again if a generation that the search began with was dropped meanwhile."""
-        for left in reversed(range(_TRIES)):
-            try:
-                asked = self._encoded(query, picture, is_strict=is_strict)
-                with read_only(self._engine) as session:
-                    return find(session, asked)
-            except NoGenerationError:
-                if not left:
-                    raise
-                query = replace(query, read_for=None)
-        raise AssertionError  # the last round returned or raised
 
-    def _encoded(self, query: SearchQuery, picture: bytes | None, *, is_strict: bool) -> _Encoded:
+        def answer(engine: Engine) -> Found:
+            tried = query
+            for left in reversed(range(_TRIES)):
+                try:
+                    asked = self._encoded(engine, tried, picture, is_strict=is_strict)
+                    with read_only(engine) as session:
+                        return find(session, self._readers.search_of(engine), asked)
+                except NoGenerationError:
+                    if not left:
+                        raise
+                    tried = replace(tried, read_for=None)
+            raise AssertionError  # the last round returned or raised
+
+        return self._readers.read(answer)
+
+    def _encoded(self, engine: Engine, query: SearchQuery, picture: bytes | None, *, is_strict: bool) -> _Encoded:
         """Return the query, and its text and the picture as vectors, which are made outside of a transaction.
 
         The query is bound to the generation of these vectors, because another one may be in use when the search starts.
@@ -244,13 +248,15 @@ class SearchClient:
         if not query.text and picture is None:
             return _Encoded(query, ())
         queries.check(query)
-        with read_only(self._engine) as session:
+        with read_only(engine) as session:
             recognised = queries.generation(session, query)
             if recognised is None:
                 return _Encoded(query, ())
             texts = comparing.of_text(session, query, self._text_spaces, self._models.compares_texts)
             pictures = {} if picture is None else comparing.of_picture(session, query)
-            vocabulary = self._search.vocabulary(session, recognised.vocabulary_id) if texts else None
+            vocabulary = (
+                self._readers.search_of(engine).vocabulary(session, recognised.vocabulary_id) if texts else None
+            )
         # Beside an image there is a cutoff only if it is asked for.
         has_floor = query.relevance != 0 if picture is None and query.like is None else bool(query.relevance)
         may_leave_out = not (query.space or is_strict)
@@ -280,25 +286,26 @@ class SearchClient:
 
     def spaces(self) -> tuple[str, ...]:
         """Return the spaces that images have vectors in; ``text`` is always one of them."""
-        with read_only(self._engine) as session:
-            return comparing.serving(session)
+        return self._readers.look(lambda session, _: comparing.serving(session))
 
     def offers(self) -> Offers:
         """Return what a form for a search can offer."""
-        with read_only(self._engine) as session:
+
+        def find(session: Session, search: Search) -> Offers:
             generation = generations.default(session)
-            names = None if generation is None else self._search.vocabulary(session, generation.vocabulary_id)
+            names = None if generation is None else search.vocabulary(session, generation.vocabulary_id)
             return Offers(
                 tuple(EXAMPLES if names is None else names.examples(EXAMPLES)),
                 comparing.serving(session),
                 comparing.comparing_texts(session, self._models.compares_texts),
             )
 
+        return self._readers.look(find)
+
     def made_by(self, space: str) -> str:
         """Return the command that makes further vectors in a space, by the model whose vectors are in use."""
-        with read_only(self._engine) as session:
-            generation = generations.default(session, space)
-            return made_by(space, None if generation is None else generation.model)
+        generation = self._readers.look(lambda session, _: generations.default(session, space))
+        return made_by(space, None if generation is None else generation.model)
 
     def facets(self, query: SearchQuery, limit: int = 50) -> list[Facet]:
         """Return the tags of the images that a search finds with their counts, most frequent first."""
@@ -322,7 +329,8 @@ class SearchClient:
             count, tag_id = decode_cursor(cursor, 2, _OF_TAGS)
             after = tag_id, count
         found = self._answer(
-            query, lambda session, asked: self._search.facets(session, asked.query, limit + 1, asked.compared, after)
+            query,
+            lambda session, search, asked: search.facets(session, asked.query, limit + 1, asked.compared, after),
         )
         if len(found) <= limit:
             return Page(found)
@@ -331,14 +339,14 @@ class SearchClient:
 
     def region_facets(self, query: SearchQuery) -> RegionFacets | None:
         """Return the located tags of the images whose tags ``facets`` counts; None if they are too many to count."""
-        found = self._answer(query, lambda session, asked: self._search.region_facets(session, *asked))
+        found = self._answer(query, lambda session, search, asked: search.region_facets(session, *asked))
         self.region_warmer.wake()
         return found
 
     def file_facets(self, query: SearchQuery, limit: int = 20) -> FileFacets:
         """Return the images whose tags ``facets`` counts by date, camera, archive and folder; ``limit`` of each."""
         return self._answer(
-            query, lambda session, asked: self._search.file_facets(session, asked.query, limit, asked.compared)
+            query, lambda session, search, asked: search.file_facets(session, asked.query, limit, asked.compared)
         )
 
     def suggest_keywords(self, typed: str, limit: int = 10) -> list[FileFacet]:
@@ -346,16 +354,23 @@ class SearchClient:
 
         None if there are too many keywords to look through.
         """
-        with read_only(self._engine) as session:
-            try:
-                return self._search.keywords.beginning(session, typed, limit)
-            except UsageError:
-                return []
+        try:
+            return self._readers.look(lambda session, search: search.keywords.beginning(session, typed, limit))
+        except UsageError:
+            return []
 
     def suggest_tags(self, prefix: str, limit: int = 10) -> list[Completion]:
         """Return tags whose names start with ``prefix``, with the numbers of their images."""
-        with read_only(self._engine) as session:
-            return self._search.suggest(session, prefix, limit)
+        return self._readers.look(lambda session, search: search.suggest(session, prefix, limit))
+
+
+def _read(session: Session, search: Search, query: SearchQuery, text: str) -> SearchQuery:
+    asked = queries.read(session, query, text, search.vocabulary)
+    if not asked.text or next(wanted_tags(asked.where), None) is None or search.count(session, asked):
+        return asked
+    # "We are #1" names tag 1 only by accident. Hits for the words are better than no hits at all.
+    as_words = queries.read(session, query, text, search.vocabulary, are_tags_words=True)
+    return as_words if search.count(session, as_words) else asked
 
 
 def _in_each(

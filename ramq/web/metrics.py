@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ramq.readiness import is_ok
 from storage.errors import RamqError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from storage.ledger.quota_use import UseView
     from storage.ledger.views import JobView
     from storage.ledger.watch_views import WatchView
+    from storage.standby import Databases
 
 RECENT_JOBS = 50
 """The number of jobs with metrics of their own, newest first. It is limited because every job is a time series."""
@@ -102,8 +104,9 @@ class _ServiceMetrics(Collector):
         """Yield which services are available."""
         up = GaugeMetricFamily("ramq_service_up", "Whether a required service is available.", labels=["service"])
         for name, state in self._services.ready().items():
-            up.add_metric([name], float(state == "ok"))
+            up.add_metric([name], float(is_ok(state)))
         yield up
+        yield from _search_metrics(self._services.databases)
 
 
 class _JobMetrics(_ServiceMetrics):
@@ -132,6 +135,20 @@ class _JobMetrics(_ServiceMetrics):
         for device in {worker.device for worker in workers}:
             alive.add_metric([device], sum(worker.is_alive for worker in workers if worker.device == device))
         yield alive
+
+
+def _search_metrics(databases: Databases) -> Iterator[Metric]:
+    """Yield which database searches read, if there is a standby."""
+    if databases.standby is None:
+        return
+    is_used = databases.why_not_standby is None
+    yield GaugeMetricFamily("ramq_search_reads_standby", "Whether searches read the standby.", value=float(is_used))
+    behind = databases.behind_seconds
+    if behind is not None:
+        yield GaugeMetricFamily("ramq_search_standby_behind_seconds", "How far the standby is behind.", value=behind)
+    yield CounterMetricFamily(
+        "ramq_search_fallbacks", "Reads that began again because the standby failed.", value=databases.fallbacks
+    )
 
 
 def _job_metrics(jobs: list[JobView]) -> Iterator[Metric]:

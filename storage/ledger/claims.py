@@ -45,6 +45,7 @@ class ClaimedShard:
         n_copied: how many of its images have the results of others with the same bytes.
         trace: the ``traceparent`` of its claim; None: it is not recorded.
         job_trace: the ``traceparent`` of the request for its job; None: nobody noted it.
+        charge: what its user was charged for the claim.
     """
 
     id: int
@@ -69,6 +70,7 @@ class ClaimedShard:
     n_copied: int = 0
     trace: str | None = None
     job_trace: str | None = None
+    charge: turns.Charge = turns.NOTHING
 
 
 ABLE = Able()
@@ -113,6 +115,18 @@ _FIRST_OF_JOB = f"""
 """  # noqa: S608
 
 
+_CAN_BE_CLAIMED = f"""
+    job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
+    AND job.model <> ALL(CAST(:barred_models AS text[])) AND job.captioner <> ALL(CAST(:barred_models AS text[]))
+    AND (CAST(:models AS text[]) IS NULL OR job.stage <> '{RECOGNITION}' OR job.model = ANY(:models))
+    AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
+    AND ((SELECT archive.uri FROM archive WHERE archive.id = job.archive_id) <> ALL(CAST(:barred_archives AS text[]))
+         OR job.from_generation_id IS NOT NULL)
+    AND EXISTS (SELECT FROM ({_FIRST_OF_JOB}) AS shard WHERE NOT {_WITH_ANOTHER})
+"""  # noqa: S608  (constants)
+"""Whether a job has a shard that a worker can claim."""
+
+
 def claim(
     session: Session,
     *,
@@ -136,21 +150,10 @@ def claim(
     job_id = session.scalar(
         text(
             f"""
-            WITH {turns.CLOCKS}
-            SELECT job.id FROM (
-                SELECT job.id FROM job JOIN archive ON archive.id = job.archive_id {turns.JOINS}
-                WHERE job.state = 'running' AND job.generation_id IS NOT NULL AND job.stage = ANY(:stages)
-                  AND job.model <> ALL(CAST(:barred_models AS text[]))
-                  AND job.captioner <> ALL(CAST(:barred_models AS text[]))
-                  AND (archive.uri <> ALL(CAST(:barred_archives AS text[])) OR job.from_generation_id IS NOT NULL)
-                  AND (CAST(:models AS text[]) IS NULL OR job.stage <> '{RECOGNITION}' OR job.model = ANY(:models))
-                  AND job.generation_id <> ALL(CAST(:other_generations AS int[]))
-                -- The offset keeps the condition below out of here: shards are looked at for one job after the other,
-                -- in this order, until one has any.
-                ORDER BY {turns.IN_TURN} OFFSET 0
-            ) AS job
-            WHERE EXISTS (SELECT FROM ({_FIRST_OF_JOB}) AS shard WHERE NOT {_WITH_ANOTHER})
-            LIMIT 1
+            WITH RECURSIVE {turns.CLOCKS}, {turns.USERS}
+            SELECT found.job_id FROM (SELECT * FROM in_turn ORDER BY place OFFSET 0) AS in_turn
+            CROSS JOIN LATERAL (SELECT {turns.first_job(_CAN_BE_CLAIMED)} AS job_id OFFSET 0) AS found
+            WHERE found.job_id IS NOT NULL LIMIT 1
             """  # noqa: S608  (a constant of this module, no input)
         ),
         values,
@@ -173,8 +176,7 @@ def claim(
         return None
     shard = _noted(session, row, owner, began)
     # The last statement: the row of the user is locked until the commit, and other claims for the user wait for it.
-    turns.charge(session, job_id, shard.outcomes.count(0))
-    return shard
+    return replace(shard, charge=turns.charge(session, job_id, shard.outcomes.count(0)))
 
 
 def claim_together(
@@ -210,9 +212,7 @@ def claim_together(
         {**able.values(), "shard_id": shard.id, "owner": owner, "lease_seconds": lease_seconds},
     )
     together = [_noted(session, row, owner, began) for row in rows.all()]
-    if together:
-        turns.charge_more(session, shard.job_id, sum(one.outcomes.count(0) for one in together))
-    return together
+    return [replace(one, charge=turns.charge_more(session, shard.job_id, one.outcomes.count(0))) for one in together]
 
 
 def _noted(session: Session, row: Row[Any], owner: str, began: int) -> ClaimedShard:

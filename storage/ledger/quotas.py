@@ -160,11 +160,12 @@ def rename(session: Session, old: str, new: str) -> None:
     names = {"old": old, "new": new}
     for statement in (
         "UPDATE quota SET name = :new WHERE subject = 'user' AND name = :old",
-        "UPDATE turn SET owner = :new WHERE owner = :old",
         "UPDATE day_use SET owner = :new WHERE owner = :old",
         f"UPDATE job SET counts_for = :new WHERE {OWNER} = :old AND state <> 'done'",  # noqa: S608  (a constant)
         """UPDATE watch SET asks = jsonb_set(asks, '{said_by}', to_jsonb(CAST(:new AS text)))
            WHERE asks->>'said_by' = :old""",
+        # After the jobs, as a shard that ends locks them.
+        "UPDATE turn SET owner = :new WHERE owner = :old",
     ):
         session.execute(text(statement), names)
 

@@ -181,11 +181,11 @@ def give_back(
     is_transient: bool = False,
     delay_seconds: float = 0.0,
     note: str | None = None,
-) -> None:
+) -> bool:
     """Release a shard with work left. Apart from what was written, it is as if it had not been claimed.
 
     This is the only way to end a lease early. If a holder or its device dies, the lease expires, and the next holder
-    sees the attempt counted. A lost lease is not changed.
+    sees the attempt counted. A lost lease is not changed. Return False then.
 
     Args:
         session: its transaction ends the lease.
@@ -218,6 +218,7 @@ def give_back(
     )
     if was_held and note is not None:
         _note_on_job(session, shard.id, note)
+    return was_held
 
 
 def _note_on_job(session: Session, shard_id: int, note: str) -> None:

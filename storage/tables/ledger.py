@@ -113,6 +113,14 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint("state IN ('running', 'paused', 'done', 'cancelled', 'failed')", name="state"),
         Index("ix_job_open", "id", postgresql_where=text("state IN ('running', 'paused')")),
+        Index(
+            "ix_job_turn",
+            "priority",
+            text("coalesce(counts_for, said_by, 'local')"),
+            text("coalesce(with_job_id, id)"),
+            "id",
+            postgresql_where=text("state = 'running'"),
+        ),
         Index("ix_job_with_job_id", "with_job_id", postgresql_where=text("with_job_id IS NOT NULL")),
         Index("ix_job_watch_id", "watch_id", "id", postgresql_where=text("watch_id IS NOT NULL")),
     )

@@ -32,9 +32,10 @@ class Quota(Base):
 
 
 class Turn(Base):
-    """What a user was given in a class of priority, in images divided by the weight: see ``storage.ledger.turns``.
+    """What a user was given in a class of priority, in seconds of a worker divided by the weight. See ``ledger.turns``.
 
-    ``began`` and ``ended`` are where the user's last claim begins and ends on the clock of the class.
+    ``began`` and ``ended`` are where the user's last claim begins and ends on the clock of the class. ``owed`` is what
+    claims were charged that took less. ``image_seconds`` is what an image of the user took lately; None: unknown.
     """
 
     __tablename__ = "turn"
@@ -43,6 +44,8 @@ class Turn(Base):
     owner: Mapped[str] = mapped_column(Text, primary_key=True)
     began: Mapped[float] = mapped_column(Float)
     ended: Mapped[float] = mapped_column(Float)
+    owed: Mapped[float] = mapped_column(Float, server_default="0")
+    image_seconds: Mapped[float | None] = mapped_column(Float)
     claims: Mapped[int] = mapped_column(BigInteger)
     # How many claims there had been in all classes at this user's last one.
     claimed_at: Mapped[int] = mapped_column(BigInteger)

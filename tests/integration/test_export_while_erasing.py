@@ -48,7 +48,7 @@ def test_images_that_are_erased_meanwhile_are_left_out_and_break_nothing(
     every = services.search.image_ids(services.search.read(SearchQuery(), ""))
     assert len(every) == PHOTOGRAPHS + 1 > 3 * EACH
     gone = [*every[1:3], *every[EACH : EACH + 2], *every[-2:]]
-    read, calls = services.search._search.hits, []
+    read, calls = services._search_of_database.hits, []
 
     def read_and_erase(*args: Any) -> Any:
         hits = read(*args)
@@ -57,7 +57,7 @@ def test_images_that_are_erased_meanwhile_are_left_out_and_break_nothing(
         calls.append(None)
         return hits
 
-    monkeypatch.setattr(services.search._search, "hits", read_and_erase)
+    monkeypatch.setattr(services._search_of_database, "hits", read_and_erase)
     monkeypatch.setattr(search, "islice", lambda found, _: islice(found, EACH))
     answer = client.get("/v1/export", params=asked)
     assert answer.status_code == 200

@@ -154,7 +154,10 @@ def test_the_page_and_the_api_show_located_tags_and_each_narrows_the_search(clie
 
 def test_a_server_reads_regions_beforehand_and_again_when_they_came_later(client: TestClient) -> None:
     services = client.app.state.services  # type: ignore[attr-defined]
-    kept, ids = services.search._search.regions, [item["image_id"] for item in client.get("/v1/search").json()["items"]]
+    kept, ids = (
+        services._search_of_database.regions,
+        [item["image_id"] for item in client.get("/v1/search").json()["items"]],
+    )
 
     def wait() -> None:
         deadline = time.monotonic() + 60

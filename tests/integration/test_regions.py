@@ -17,6 +17,7 @@ from storage.results import erasures, region_corrections, regions, serving
 from storage.results.records import Provenance
 from storage.results.region_views import FoundRegion, RegionsRow
 from storage.search.search import Search
+from storage.standby import Databases
 from storage.tables import Archive
 from tests.reading_archive import JOB
 from tests.region_archive import RegionArchive, add_generation, painted, place, row
@@ -273,7 +274,7 @@ def test_dropping_a_generation_while_a_person_corrects_one_of_its_images_ends_bo
     archive.write(row(image_id, "dog"))
     archive.write(row(image_id, "bird"), generation_id=other)
     said = archive.correct(image_id, "cup", place(7), is_there=True)
-    client = RegionClient(archive.engine, archive.engine, Search(missing))
+    client = RegionClient(Databases(archive.engine), Search(missing))
 
     def correct() -> None:
         if change == "correct":

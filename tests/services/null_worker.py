@@ -3,7 +3,8 @@
 Pictures may be fatal to its decoders (``tests.services.marked_decoder``). The model's results are a function of the
 pixels alone, so that a test can compute what every record must hold.
 
-``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
+``NULL_MODEL_SECONDS`` (float): how long a batch takes. ``NULL_MODEL_SLOW_SECONDS`` (float): how long each image whose
+first pixel is white takes beside that. ``NULL_MODEL_POISON`` (hex digest of pixels, comma separated):
 images that kill the process as a segmentation fault would. ``NULL_MODEL_COUNT``: a file that grows by a byte for each
 image. ``NULL_MODEL_WEIGHTS`` (hex): the weights' hash, by which a generation is known. ``NULL_MODEL_TROUBLE``: its
 ``checkpoint`` cannot be loaded, or the ``memory`` is not enough for any batch. ``NULL_MODEL_LOSES_DEVICE`` (as
@@ -78,6 +79,8 @@ class NullModel:
         if os.environ.get("NULL_MODEL_TROUBLE") == "memory":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes")
         time.sleep(float(os.environ.get("NULL_MODEL_SECONDS", "0")))
+        slow = sum(bool((image[0, 0] == 255).all()) for image in pixels)
+        time.sleep(slow * float(os.environ.get("NULL_MODEL_SLOW_SECONDS", "0")))
         return [expected(image) for image in pixels]
 
 

@@ -60,4 +60,4 @@ def make_space(
 
 def asking_with(services: Services, *spaces: str) -> SearchClient:
     """The searches of a server on which texts are compared in other spaces."""
-    return SearchClient(services.engine, services.search._search, services.search._models, spaces)
+    return SearchClient(services.search._readers, services.search._models, spaces)

@@ -11,8 +11,9 @@ import structlog
 from storage import traces
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError
-from storage.ledger import shards
+from storage.ledger import shards, turns
 from workers.pipeline.retry import backoff_seconds
+from workers.pipeline.worked_time import WorkedTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class HeldLeases:
         self._stopping = stopping
         self._changed = threading.Condition()
         self._held: set[Lease] = set()
+        self._time = WorkedTime()
 
     @property
     def held(self) -> list[Lease]:
@@ -77,25 +79,38 @@ class HeldLeases:
 
     def renew_all(self) -> None:
         """Renew the leases that are held. The heartbeat thread calls this every third of a lease."""
+        first = self._time.so_far(self.held)
         for lease in self.held:
             if time.monotonic() - lease.progress_at > STUCK_SECONDS:
                 log.error("no progress, lease not prolonged", **lease.labels)
                 continue
-            with unit_of_work(self._engine) as session:
-                held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._lease_seconds)
+            held = self._renew(lease, first[1] if first is not None and first[0] is lease else 0.0)
             if not held and not lease.is_over and lease in self._held:
                 log.warning("lease lost", **lease.labels)
                 traces.fail(lease.span, "lease_lost")
                 self.drop(lease)
 
+    def _renew(self, lease: Lease, worked: float) -> bool:
+        """Renew one lease. If more seconds were worked on its shard than were charged, charge the rest."""
+        with lease.charging:
+            with unit_of_work(self._engine) as session:
+                held = shards.renew(session, lease.shard.id, lease.shard.epoch, self._lease_seconds)
+                is_more = held and worked > lease.charge.seconds
+                if is_more:
+                    turns.settle(session, lease.charge, worked)
+            if is_more:
+                lease.charge = turns.Charge(lease.charge.job_id, worked)
+        return held
+
     def finish(self, lease: Lease) -> None:
         """End a lease whose images are all written or postponed."""
         shard = lease.shard
+        self._time.divide(self.held)
 
         def end() -> None:
-            with unit_of_work(self._engine) as session:
+            with lease.charging, unit_of_work(self._engine) as session:
                 if lease.pending:
-                    shards.give_back(
+                    is_ours = shards.give_back(
                         session,
                         shard,
                         is_transient=True,
@@ -105,6 +120,9 @@ class HeldLeases:
                 else:
                     active = time.monotonic() - lease.began_at
                     shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds), active)
+                    is_ours = True
+                if is_ours:
+                    turns.settle(session, lease.charge, lease.worked_seconds, lease.settled)
 
         self.until_available(lease, end)
         if not lease.is_over:
@@ -114,10 +132,12 @@ class HeldLeases:
     def give_up(self, lease: Lease, note: str | None = None) -> None:
         """Release a shard with work left: its job was paused, or the worker stops or is unfit. ``note`` says why."""
         lease.end()  # first of all, to prevent further writes
+        self._time.divide(self.held)
 
         def end() -> None:
-            with unit_of_work(self._engine) as session:
-                shards.give_back(session, lease.shard, note=note)
+            with lease.charging, unit_of_work(self._engine) as session:
+                if shards.give_back(session, lease.shard, note=note):
+                    turns.settle(session, lease.charge, lease.worked_seconds, lease.settled)
 
         try:
             end()

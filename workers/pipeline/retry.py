@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
+from storage.database import DatabaseAwayError
 from storage.errors import (
     FatalError,
     ForbiddenError,
@@ -201,7 +202,7 @@ _RECORDED: tuple[type[PermanentError], ...] = (
     UnstorableResultError,
     WorkerCrashedError,
 )
-_RETRIED: tuple[type[TransientError], ...] = (StoreUnavailableError, ServiceUnavailableError)
+_RETRIED: tuple[type[TransientError], ...] = (StoreUnavailableError, ServiceUnavailableError, DatabaseAwayError)
 _STOPPING: tuple[type[FatalError], ...] = (DeviceLostError, FatalError)
 
 _TABLE: dict[type[Exception], Verdict] = {

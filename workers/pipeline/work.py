@@ -212,6 +212,11 @@ class Lease:
         """Positions that took over the results of an image with the same bytes, by this holder."""
         self.transient_failures: list[ImageFailure] = []
         self.stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self.charge = shard.charge
+        """What the user was charged for it until now."""
+        self.charging = threading.Lock()
+        self.worked_seconds = self.counted_seconds = 0.0
+        """What ``WorkedTime`` gave it of the worker's time, and how long steps were busy with it at that time."""
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._left = self.outcomes.count(shards.PENDING)
@@ -262,6 +267,17 @@ class Lease:
         """Add to the time that a stage spent on this shard."""
         with self._lock:
             self.stage_seconds[stage] += seconds
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long all stages together were busy with this shard."""
+        with self._lock:
+            return sum(self.stage_seconds.values())
+
+    @property
+    def settled(self) -> int:
+        """How many of its images got an outcome from this holder."""
+        return self.shard.outcomes.count(shards.PENDING) - self.outcomes.count(shards.PENDING)
 
     def arrived(self) -> bool:
         """Record that one more image reached the batcher. Return True if it was the last one."""

@@ -1,4 +1,4 @@
-"""What a claim reads of the database: not more with more shards, and next to nothing of the jobs that are not next."""
+"""What a claim reads of the database: not more with more shards or jobs, and next to nothing of jobs not next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-JOBS, SHARDS_OF_JOB = 1_000, 20
+JOBS, SHARDS_OF_JOB, USERS = 1_000, 20, 50
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -35,10 +35,10 @@ def full(ledger: Ledger) -> Ledger:
         session.execute(
             text(
                 """INSERT INTO job (archive_id, source, prefix, model, captioner, priority, generation_id, said_by)
-                   SELECT archive_id, source, prefix, model, captioner, priority, generation_id, 'user' || n % 50
+                   SELECT archive_id, source, prefix, model, captioner, priority, generation_id, 'user' || n % :users
                    FROM job CROSS JOIN generate_series(1, :jobs) AS n"""
             ),
-            {"jobs": JOBS},
+            {"jobs": JOBS, "users": USERS},
         )
         session.execute(
             text(
@@ -77,3 +77,6 @@ def test_a_claim_looks_at_the_shards_of_the_job_that_is_next_alone(full: Ledger,
             )
             assert read <= 64 + SHARDS_OF_JOB, explained
             assert not any(node["Node Type"] == "Seq Scan" for node in of_shards), explained
+            of_jobs = [node for node in nodes(explained["Plan"]) if node.get("Relation Name") == "job"]
+            looked_at = sum(node["Actual Loops"] * node["Actual Rows"] for node in of_jobs)
+            assert looked_at <= USERS + 10, "one job of each user, and those that are asked for shards"

@@ -82,6 +82,34 @@ def test_small_users_do_not_wait_for_a_greedy_one(services: Services, fleet: Fle
             services.jobs.cancel(job_id)
 
 
+def test_workers_give_a_user_with_slow_pictures_no_more_of_their_time(
+    services: Services, fleet: Fleet, tmp_path: Path
+) -> None:
+    """A slow picture takes 20 times as long as a fast one. In turns of images, the slow user would have 95 % of it."""
+    slow, fast = tmp_path / "slow", pictures(tmp_path / "fast", 100 * SHARD)
+    slow.mkdir()
+    for number in range(30 * SHARD):
+        size = (32 + number % 16, 32 + number // 16)  # each of other bytes, and none so long that it is cut
+        Image.new("RGB", size, (255, 255, 255)).save(slow / f"{number:04}.png")
+    ids = {name: services.jobs.create(str(folder), by=name).id for name, folder in (("slow", slow), ("fast", fast))}
+    # A shard takes 0.1 or 2 seconds, and is worked on alone.
+    fleet.start(
+        1,
+        RAMQ_SHARD_SIZE=str(SHARD),
+        RAMQ_BATCH_SIZE=str(SHARD),
+        NULL_MODEL_SECONDS="0.1",
+        NULL_MODEL_SLOW_SECONDS=str(1.9 / SHARD),
+    )
+    wait_for(services, ids["fast"], fleet, lambda job: job.done >= 60 * SHARD)
+    done = {name: services.jobs.get(job_id).done / SHARD for name, job_id in ids.items()}
+    for job_id in ids.values():
+        with suppress(ConflictError):  # it has ended meanwhile
+            services.jobs.cancel(job_id)
+    # 60 fast shards are 6 seconds of the worker, and what else they cost; three slow ones are as much. In turns of
+    # images, 60 slow ones would be done, or all 30.
+    assert done["slow"] < 20, done
+
+
 def test_a_listing_goes_on_when_there_is_room_again_and_nothing_is_lost(
     services: Services, fleet: Fleet, tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ def vectors_in(ramq: Services, space: str) -> dict[int, NDArray[np.float32]]:
     with unit_of_work(ramq.engine) as session:
         if space == "text":
             serving = generations.default(session)
-            index = ramq.search._search._index()
+            index = ramq._search_of_database._index()
             vectors = {i: index.vector_of(session, serving.id, i) for i in ids if serving}
         else:
             own = generations.default(session, space)
