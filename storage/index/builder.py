@@ -138,11 +138,12 @@ class IndexBuilder:
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Merge small segments. Write damaged or mostly dead segments again from the database.
 
-            Args:
-        XX remove every trace of erased images from the segments, and wait for the lock.
+        Args:
+            generation_id: whose index.
+            purge: remove every trace of erased images from the segments, and wait for the lock.
 
-            Returns:
-                None if there was nothing to do, or if another builder holds the lock.
+        Returns:
+            None if there was nothing to do, or if another builder holds the lock.
         """
         if purge:
             self.publish_new(generation_id, force=True)  # marks the erased images as dead rows
@@ -221,8 +222,7 @@ class IndexBuilder:
                 epoch = self.pointers.begin_epoch(session, generation_id)
                 pointer = self.pointers.head(session, generation_id).pointer
                 identifier = repository.system_identifier(session)
-                build = Build(guard, generation_id, source, epoch, size, identifier, pointer)
-            yield build
+            yield Build(guard, generation_id, source, epoch, size, identifier, pointer)
 
     def _require_lock(self, build: Build) -> None:
         """Raise if another builder took over. This statement also keeps the lock's transaction alive."""

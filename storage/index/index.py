@@ -151,7 +151,7 @@ class VectorIndex:
         place: where segments are published.
         cache_dir: a local folder for copies of remote segments and for notes of passed checks.
         pointers: where it is kept what is published; default: PostgreSQL.
-        max_rows_bytes: how much memory rows may take that are missing in what is published; default: ``MAX_ROWS_BYTES``.
+        max_rows_bytes: limit of the memory for rows missing in what is published; default: ``MAX_ROWS_BYTES``.
     """
 
     def __init__(
