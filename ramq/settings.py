@@ -52,6 +52,8 @@ class Settings(BaseModel):
     index_url: str | None = Field(
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
+    shadow_index_url: str | None = Field(None, description="likewise, of a second index to compare with; empty: none")
+    shadow_index_share: float = Field(0.1, gt=0, le=1, description="share of searches that are compared with it")
 
     user: str = Field(default_factory=user_of_system, description="who says what is said on the command line")
 
@@ -237,8 +239,8 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
-        "database_url", "search_database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir",
-        "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
+        "database_url", "search_database_url", "broker_url", "index_url", "shadow_index_url", "s3_endpoint_url",
+        "models_dir", "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
         mode="before",
     )  # fmt: skip
     @classmethod

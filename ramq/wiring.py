@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ramq.services.regions import RegionClient
     from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
+    from ramq.services.shadow import ShadowClient
     from ramq.services.stages import StageClient
     from ramq.services.teaching import TeachClient
     from ramq.services.thumbnails import Thumbnails
@@ -121,14 +122,8 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(
-            self.engine,
-            self.search,
-            self._search_of_database,
-            self.settings.stage_models,
-            self.settings.models_path,
-            self.index.reader,
-        )
+        models = self.settings.stage_models, self.settings.models_path
+        return StageClient(self.engine, self.search, self._search_of_database, *models, self.index.reader)
 
     @once
     def dataset_steps(self) -> DatasetStepClient:
@@ -221,7 +216,7 @@ class Services:
         """Deletions."""
         from ramq.services.erasures import ErasureClient  # noqa: PLC0415
 
-        return ErasureClient(self.engine, self.index.reader, self._thumbnails)
+        return ErasureClient(self.engine, self.index.reader, self._thumbnails, self.shadow.traces)
 
     @once
     def archives(self) -> ArchiveClient:
@@ -263,7 +258,15 @@ class Services:
         """Searches."""
         from ramq.services.search import SearchClient  # noqa: PLC0415
 
-        return SearchClient(self.search_engine, self._search_of_standby, self._query_models, self.settings.text_space)
+        search, models, spaces = self._search_of_standby, self._query_models, self.settings.text_space
+        return SearchClient(self.search_engine, search, models, spaces, self.shadow.comparer.offer)
+
+    @once
+    def shadow(self) -> ShadowClient:
+        """A second index, with which searches are compared."""
+        from ramq.services.shadow import ShadowClient  # noqa: PLC0415
+
+        return ShadowClient(self.engine, self.settings, self.search_engine, lambda: self._search_of_standby)
 
     @once
     def images(self) -> ImageClient:

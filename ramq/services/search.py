@@ -87,15 +87,22 @@ class SearchClient:
         search: its reader.
         models: the models that encode texts and uploaded pictures.
         text_spaces: the spaces in which texts are compared if a query names none.
+        answered: is told of each search for a page, and what its text and picture are compared with. It must be quick.
     """
 
     def __init__(
-        self, engine: Engine, search: Search, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)
+        self,
+        engine: Engine,
+        search: Search,
+        models: QueryModels,
+        text_spaces: Sequence[str] = (TEXT,),
+        answered: Callable[[SearchQuery, Sequence[Compared]], None] = lambda *_: None,
     ) -> None:
         self._engine = engine
         self._search = search
         self._models = models
         self._text_spaces = text_spaces
+        self._answered = answered
         self._captions = Captions(search)
         self.region_warmer = RegionWarmer(engine, lambda: search.regions, search.keywords)
 
@@ -141,6 +148,7 @@ class SearchClient:
 
         def find(session: Session, asked: _Encoded) -> Faceted:
             found = self._search.page_with_facets(session, asked.query, facets, asked.compared)
+            self._answered(asked.query, asked.compared)
             return found._replace(page=self._shown(session, found.page, asked.query))
 
         found = self._answer(query, find, picture)
@@ -156,7 +164,9 @@ class SearchClient:
         return self._answer(query, self._page, picture)
 
     def _page(self, session: Session, asked: _Encoded) -> HitPage:
-        return self._shown(session, self._search.page(session, *asked), asked.query)
+        page = self._search.page(session, *asked)
+        self._answered(*asked)
+        return self._shown(session, page, asked.query)
 
     def _shown(self, session: Session, page: HitPage, query: SearchQuery) -> HitPage:
         """Return a page for display, with captions that fit what people said, and all notes."""

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ramq.web.shadow_metrics import ShadowMetrics
 from storage.errors import RamqError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class WebMetrics:
         self._services = services
         self._registry = CollectorRegistry()
         self._registry.register(_JobMetrics(services))
+        if services.settings.shadow_index_url is not None:
+            self._registry.register(ShadowMetrics(services.shadow.comparer.tally))
         self._search = Histogram(
             "ramq_search_seconds",
             "Duration of a search.",

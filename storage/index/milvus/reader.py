@@ -114,6 +114,12 @@ class MilvusIndex(VectorIndex):
             published_at=head.pointer.published_at,
         )
 
+    def count_of(self, name: str, image_ids: NDArray[np.int64]) -> int:
+        """Return how many of these images a collection has."""
+        self.milvus.load(name)
+        nothing = np.empty(0, dtype=np.int64)
+        return Collection(self.milvus, name, nothing.astype(np.int32), nothing).count_of(image_ids)
+
     def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:
         pointer = head.pointer
         if pointer.manifest == 0:
