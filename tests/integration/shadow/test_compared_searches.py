@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import structlog
 
+from ramq.doctor import examine
 from ramq.services import shadow_comparer
 from ramq.services.shadow import filling_shadow, make_shadow_builder, place_of
 from ramq.services.shadow_comparer import MOST_WAITING, ShadowComparer, comparison
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.testclient import TestClient
 
+    from ramq.settings import Settings
     from storage.search.search import Search
 
 pytestmark = pytest.mark.services
@@ -91,9 +93,22 @@ def test_both_agree_on_a_text_on_tags_and_on_a_similar_image_and_metrics_and_com
     assert told["compared"]["kinds"]["text"]["agreement"] == 1.0
     (item,) = told["items"]
     assert item["vectors_indexed"] == item["vectors_stored"] > 0
+    [finding] = [finding for finding in examine(settings_of(services)) if finding.name == "shadow"]
+    assert (finding.state, finding.detail.partition(" vectors")[0]) == (
+        "ok",
+        f"{item['vectors_stored']} of {item['vectors_stored']}",
+    )
+    away = settings_of(services).model_copy(update={"shadow_index_url": "milvus+http://127.0.0.1:9"})
+    [finding] = [finding for finding in examine(away) if finding.name == "shadow"]
+    assert finding.state == "fault"
     shown = run("status", services)
     assert "same" in shown.stdout
     assert "search by" in shown.stdout
+
+
+def settings_of(services: Services) -> Settings:
+    url = services.engine.url.render_as_string(hide_password=False)
+    return services.settings.model_copy(update={"database_url": url, "broker_url": services.broker_url})
 
 
 def run(action: str, services: Services, *options: str) -> subprocess.CompletedProcess[str]:
