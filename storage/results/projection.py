@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage.database import driver_connection
+from storage.database import with_settings
 from storage.errors import FatalError
 from storage.results.packing import CODE
 
@@ -117,8 +117,11 @@ def rows(
     heads: list[bytes] = []
     tails: list[bytes] = []
     header = _HEADER_BYTES
+    # A window has at most some million rows, whose ids are close to each other. Where there are many more, a join by
+    # hashing reads all images and records, and writes most of them to temporary files.
     with (
-        driver_connection(session).cursor() as cursor,
+        with_settings(session, enable_hashjoin="off", enable_mergejoin="off") as connection,
+        connection.cursor() as cursor,
         cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)", window.values) as copy,  # of ``index_rows``
     ):
         for data in copy:  # the protocol sends one message per row; the header comes with the first
