@@ -86,7 +86,13 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
         _workers(engine),
         *_towers(settings, engine),
     ]
-    return [*found, *_webhook(settings, engine), *_watches(engine), *_index(settings, engine)]
+    return [
+        *found,
+        *_webhook(settings, engine),
+        *_watches(engine),
+        *_index(settings, engine),
+        *_shadow(settings, engine),
+    ]
 
 
 def _versions() -> Finding:
@@ -347,6 +353,23 @@ def _index(settings: Settings, engine: Engine) -> list[Finding]:
     stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
     place = without_secrets(settings.index_location)
     return [Finding("index", "ok", f"{indexed:,} of {stored:,} vectors in the index at {place}")]
+
+
+def _shadow(settings: Settings, engine: Engine) -> list[Finding]:
+    if settings.shadow_index_url is None:
+        return []
+    from ramq.services.shadow import make_shadow_index  # noqa: PLC0415  (faiss)
+
+    try:
+        index = make_shadow_index(settings)
+        index.check()
+        with unit_of_work(engine) as session:
+            views = [index.status(session, generation_id) for generation_id in index_rows.indexed(session)]
+    except RamqError as error:
+        return [fault("shadow", error, "env | grep RAMQ_SHADOW_INDEX_URL")]
+    stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
+    place = without_secrets(settings.shadow_index_url)
+    return [Finding("shadow", "ok", f"{indexed:,} of {stored:,} vectors in the shadow of the index at {place}")]
 
 
 def _archive(settings: Settings, source: str) -> list[Finding]:

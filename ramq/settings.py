@@ -55,6 +55,8 @@ class Settings(BaseModel):
     index_url: str | None = Field(
         None, description="location of the index: file:///…, s3://… or milvus+http://…; empty: data_dir/index"
     )
+    shadow_index_url: str | None = Field(None, description="likewise, of a second index to compare with; empty: none")
+    shadow_index_share: float = Field(0.1, gt=0, le=1, description="share of searches that are compared with it")
 
     user: str = Field(default_factory=user_of_system, description="who says what is said on the command line")
 
@@ -89,9 +91,7 @@ class Settings(BaseModel):
         "", description="model that tells how images look; empty: that of recognition; see `ramq models list`"
     )
     siglip_model: str = Field("siglip2-base", description="tower of the space siglip, or a folder in models_dir")
-    clip_model: str = Field(
-        "clip-vit-base-patch32-laion2b", description="tower of the space clip, or a folder in models_dir"
-    )
+    clip_model: str = Field("clip-vit-base-patch32-laion2b", description="tower of the space clip, likewise")
     dino_model: str = Field("dinov2-base", description="tower of the space dino, or a folder in models_dir")
     text_space: tuple[str, ...] = Field(
         (TEXT,),
@@ -240,8 +240,8 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
-        "database_url", "search_database_url", "broker_url", "index_url", "s3_endpoint_url", "models_dir",
-        "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
+        "database_url", "search_database_url", "broker_url", "index_url", "shadow_index_url", "s3_endpoint_url",
+        "models_dir", "training_dir", "metrics_address", "rate_limit", "webhook_url", "webhook_secret", "mask_pattern",
         mode="before",
     )  # fmt: skip
     @classmethod

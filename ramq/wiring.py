@@ -14,7 +14,7 @@ from storage.revision import bring_up_to_date, require_current
 from storage.standby import Databases, make_standby_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ramq.services.regions import RegionClient
     from ramq.services.reviews import ReviewClient
     from ramq.services.search import SearchClient
+    from ramq.services.shadow import ShadowClient
     from ramq.services.stages import StageClient
     from ramq.services.teaching import TeachClient
     from ramq.services.thumbnails import Thumbnails
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ramq.services.vocabularies import VocabularyClient
     from ramq.services.watches import WatchClient
     from ramq.settings import Settings
-    from storage.results.naming import Hierarchy
+    from storage.index.index import VectorIndex
     from storage.search.search import Search
 
 
@@ -122,14 +123,8 @@ class Services:
         """Stages beside recognition, such as reading the text in images."""
         from ramq.services.stages import StageClient  # noqa: PLC0415
 
-        return StageClient(
-            self.engine,
-            self.search,
-            self._search_of_database,
-            self.settings.stage_models,
-            self.settings.models_path,
-            self.index.reader,
-        )
+        models = self.settings.stage_models, self.settings.models_path
+        return StageClient(self.engine, self.search, self._search_of_database, *models, self.index.reader)
 
     @once
     def dataset_steps(self) -> DatasetStepClient:
@@ -223,7 +218,8 @@ class Services:
         from ramq.services.erasures import ErasureClient  # noqa: PLC0415
         from ramq.services.index import make_place  # noqa: PLC0415
 
-        return ErasureClient(self.engine, self.index.reader, self._thumbnails, make_place(self.settings))
+        place = make_place(self.settings)
+        return ErasureClient(self.engine, self.index.reader, self._thumbnails, place, self.shadow.traces)
 
     @once
     def archives(self) -> ArchiveClient:
@@ -267,7 +263,15 @@ class Services:
         from ramq.services.search_readers import SearchReaders  # noqa: PLC0415
 
         readers = SearchReaders(self.databases, self._search_of)
-        return SearchClient(readers, self._query_models, self.settings.text_space)
+        return SearchClient(readers, self._query_models, self.settings.text_space, self.shadow.comparer.offer)
+
+    @once
+    def shadow(self) -> ShadowClient:
+        """A second index, with which searches are compared."""
+        from ramq.services.shadow import ShadowClient  # noqa: PLC0415
+
+        searched = self.databases.standby or self.engine
+        return ShadowClient(self.engine, self.settings, searched, lambda: self._search_of(searched))
 
     @once
     def images(self) -> ImageClient:
@@ -347,30 +351,25 @@ class Services:
 
     @once
     def _search_of_database(self) -> Search:
-        from storage.search.search import Search  # noqa: PLC0415
-
-        return Search(self.index.reader, _hierarchy())
+        return _search(self.index.reader)
 
     @once
     def _search_of_standby(self) -> Search:
-        from storage.search.search import Search  # noqa: PLC0415
-
-        return Search(lambda: self.index.reader(of_standby=True), _hierarchy())
+        return _search(lambda: self.index.reader(of_standby=True))
 
     def _search_of(self, engine: Engine) -> Search:
         return self._search_of_database if engine is self.engine else self._search_of_standby
-
-    # Health ---------------------------------------------------------------------------------------------------------
 
     def ready(self) -> dict[str, str]:
         """Return ``ok`` or a one-line error for each required service."""
         return states_of(self.databases, self.broker_url, self.index.check)
 
 
-def _hierarchy() -> Hierarchy:
+def _search(reader: Callable[[], VectorIndex]) -> Search:
     from ram_core.hierarchy.wordnet import shipped_hierarchy  # noqa: PLC0415  (most commands need no names of tags)
+    from storage.search.search import Search  # noqa: PLC0415
 
-    return shipped_hierarchy()
+    return Search(reader, shipped_hierarchy())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from ramq.addresses import addresses
 from ramq.broker import broker_client, check_broker
 from ramq.logs import configure_structlog
 from ramq.services.index import make_builder
+from ramq.services.shadow import filling_shadow
 from ramq.version import described
 from storage import revision
 from storage.database import make_engine
@@ -63,25 +64,26 @@ def run_worker(settings: Settings, *, model: str | None, queues: tuple[str, ...]
         models = ModelHolder(engine, options, model, further, recognises=RECOGNITION in settings.stages)
         if not models.runs:
             raise UsageError(f"the stages {', '.join(settings.stages)} are not installed here: see docs/reading.md")
-        run(
-            WorkerParts(
-                engine=engine,
-                models=models,
-                options=_pipeline_options(settings),
-                builder=make_builder(settings, engine),
-                broker=broker_client(broker_url),
-                broker_url=broker_url,
-                shard_size=settings.shard_size,
-                s3=settings.s3,
-                queues=queues,
-                metrics_address=settings.metrics_address,
-                webhook=_webhook(settings),
-                near=settings.near,
-                archive_allow=settings.archive_allow,
-                watch_keep_days=settings.watch_keep_days,
-                grace_seconds=settings.grace_seconds,
+        with filling_shadow(settings, engine):
+            run(
+                WorkerParts(
+                    engine=engine,
+                    models=models,
+                    options=_pipeline_options(settings),
+                    builder=make_builder(settings, engine),
+                    broker=broker_client(broker_url),
+                    broker_url=broker_url,
+                    shard_size=settings.shard_size,
+                    s3=settings.s3,
+                    queues=queues,
+                    metrics_address=settings.metrics_address,
+                    webhook=_webhook(settings),
+                    near=settings.near,
+                    archive_allow=settings.archive_allow,
+                    watch_keep_days=settings.watch_keep_days,
+                    grace_seconds=settings.grace_seconds,
+                )
             )
-        )
         engine.dispose()
 
 

@@ -9,6 +9,7 @@ import typer
 from ramq.cli.context import services, settings_for
 from ramq.cli.output import err, out, print_json, print_table
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
+from ramq.cli.shadow import shadow
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ index = typer.Typer(no_args_is_help=True, help="The vector index.\n\nExample: ra
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(db, name="db")
+    index.add_typer(shadow, name="shadow")
     app.add_typer(index, name="index")
     for command in (doctor, workers):
         app.command()(command)
@@ -166,6 +168,8 @@ def _for_each_generation(action: str) -> None:
         removed = builder.collect_garbage()
         if action == "compact":
             compact_features(ramq.engine, builder.store.place, purge=True)
+            if ramq.shadow.is_set:
+                ramq.shadow.build()  # deleted images must leave both
         for status in ramq.index.status():
             err().print(
                 f"generation {status.generation_id} ({status.model}): {status.vectors_indexed:,} of "

@@ -2,6 +2,6 @@
 
 Each client handles one subject: ``jobs``, ``search``, ``images``, ``index``, ``archives``, ``generations``,
 ``vocabularies``, ``corrections``, ``metadata``, ``policies``, ``erasures``. ``export`` writes search results to files,
-also for other programs. A method is one transaction, unless it says otherwise. Any thread may call it. ``ramq.wiring``
-creates the clients.
+also for other programs. ``shadow`` keeps a second index, ``shadow_comparer`` asks both, ``shadow_tally`` counts. A
+method is one transaction, unless it says otherwise. Any thread may call it. ``ramq.wiring`` creates the clients.
 """

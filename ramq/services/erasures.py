@@ -22,6 +22,8 @@ from storage.tables import Deletion
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
@@ -57,15 +59,22 @@ class ErasureClient:
         index: returns this process's reader of the index.
         thumbnails: the thumbnails of this machine.
         place: the storage of the log of deletions.
+        in_shadow: looks for images, by their ids, in the shadow of the index; there may be none.
     """
 
     def __init__(
-        self, engine: Engine, index: Callable[[], VectorIndex], thumbnails: Thumbnails, place: FileStorage
+        self,
+        engine: Engine,
+        index: Callable[[], VectorIndex],
+        thumbnails: Thumbnails,
+        place: FileStorage,
+        in_shadow: Callable[[NDArray[np.int64]], list[Trace]],
     ) -> None:
         self._engine = engine
         self._index = index
         self._thumbnails = thumbnails
         self._place = place
+        self._in_shadow = in_shadow
 
     def delete(
         self, images: Sequence[int | str], archive: str | None = None, *, by: str = LOCAL, keeps_keys: bool = False
@@ -211,6 +220,7 @@ class ErasureClient:
             keys = erasures.keys(session, deletion_id) if tells_images else None
         # After the transaction, because reading files may take longer than a transaction may be idle.
         places += in_files(self._index().store, ids, feature_files, sources)
+        places += self._in_shadow(ids)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from ramq.services.offers import Offers
 from ramq.services.region_warmer import RegionWarmer
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.page import Page
@@ -66,20 +67,6 @@ class _Encoded(NamedTuple):
     compared: Sequence[Compared]
 
 
-class Offers(NamedTuple):
-    """What a form for a search can offer.
-
-    Attributes:
-        examples: the names of three tags of the generation in use, for example queries.
-        spaces: those that images have vectors in; ``text`` is always one of them.
-        spaces_of_texts: those of them that texts can be compared with.
-    """
-
-    examples: tuple[str, ...]
-    spaces: tuple[str, ...]
-    spaces_of_texts: tuple[str, ...]
-
-
 class SearchClient:
     """Searches. Thread-safe.
 
@@ -87,12 +74,20 @@ class SearchClient:
         readers: of the databases that searches read.
         models: the models that encode texts and uploaded pictures.
         text_spaces: the spaces in which texts are compared if a query names none.
+        answered: is told of each search for a page, and what its text and picture are compared with. It must be quick.
     """
 
-    def __init__(self, readers: SearchReaders, models: QueryModels, text_spaces: Sequence[str] = (TEXT,)) -> None:
+    def __init__(
+        self,
+        readers: SearchReaders,
+        models: QueryModels,
+        text_spaces: Sequence[str] = (TEXT,),
+        answered: Callable[[SearchQuery, Sequence[Compared]], None] = lambda *_: None,
+    ) -> None:
         self._readers = readers
         self._models = models
         self._text_spaces = text_spaces
+        self._answered = answered
         self.region_warmer = RegionWarmer(readers.warmed)
 
     def read(self, query: SearchQuery, text: str | None, *, is_strict: bool = False) -> SearchQuery:
@@ -132,6 +127,7 @@ class SearchClient:
 
         def find(session: Session, search: Search, asked: _Encoded) -> Faceted:
             found = search.page_with_facets(session, asked.query, facets, asked.compared)
+            self._answered(asked.query, asked.compared)
             return found._replace(page=self._shown(session, search, found.page, asked.query))
 
         found = self._answer(query, find, picture)
@@ -147,7 +143,9 @@ class SearchClient:
         return self._answer(query, self._page, picture)
 
     def _page(self, session: Session, search: Search, asked: _Encoded) -> HitPage:
-        return self._shown(session, search, search.page(session, *asked), asked.query)
+        page = search.page(session, *asked)
+        self._answered(*asked)
+        return self._shown(session, search, page, asked.query)
 
     def _shown(self, session: Session, search: Search, page: HitPage, query: SearchQuery) -> HitPage:
         """Return a page for display, with captions that fit what people said, and all notes."""

@@ -193,7 +193,12 @@ def _lifespan(services: Services, callers: Callers) -> Callable[[FastAPI], Abstr
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(callers.refresh)  # whether tokens are needed is known before the first request
-        with services.databases.watched(), services.search.region_warmer.running(), services.index.following():
+        with (
+            services.databases.watched(),
+            services.search.region_warmer.running(),
+            services.index.following(),
+            services.shadow.comparer.running(),
+        ):
             yield
 
     return lifespan

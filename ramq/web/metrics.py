@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ramq.readiness import is_ok
+from ramq.web.shadow_metrics import ShadowMetrics
 from storage.errors import RamqError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class WebMetrics:
         self._services = services
         self._registry = CollectorRegistry()
         self._registry.register(_JobMetrics(services))
+        if services.settings.shadow_index_url is not None:
+            self._registry.register(ShadowMetrics(services.shadow.comparer.tally))
         self._search = Histogram(
             "ramq_search_seconds",
             "Duration of a search.",

@@ -10,5 +10,6 @@ condition   conditions of a search on a row;  evaluate, selection  the rows that
 near_search groups of near copies in a whole database: ``hash_pairs`` by hash, ``near_groups`` by vector;
             ``near_copies`` groups of the pictures of data sets, by vector alone
 milvus      the same answers from a Milvus server
+pointers    where it is kept what is published: in PostgreSQL, or, of a second index to compare with, in a file
 feature_files  stored image features, in files next to the index
 """

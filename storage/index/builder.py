@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from storage.index.file_storage import FileStorage
     from storage.index.part import Part
+    from storage.index.pointers import Pointers
     from storage.results.index_rows import RowSource
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class IndexBuilder:
         max_age_seconds: fewer vectors are published when the last publication is this long ago.
         max_segment_rows: segments are not merged beyond this size.
         flat_rows: segments with more rows get lists, which say which rows to scan.
+        pointers: where it is kept what is published; default: PostgreSQL.
     """
 
     def __init__(  # noqa: PLR0913 - settings, each with a default and by name
@@ -101,15 +103,15 @@ class IndexBuilder:
         max_age_seconds: float = 60.0,
         max_segment_rows: int = MAX_SEGMENT_ROWS,
         flat_rows: int = FLAT_ROWS,
+        pointers: Pointers = repository,
     ) -> None:
         self.engine = engine
         # Read at one snapshot: the rows, their predecessors and the erasures must match.
         self.snapshot_engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.store = SegmentStore(place, cache_dir)
-        self.min_rows, self.max_age_seconds = min_rows, max_age_seconds
-        self.max_segment_rows = max_segment_rows
+        self.min_rows, self.max_age_seconds, self.pointers = min_rows, max_age_seconds, pointers
+        self.max_segment_rows, self.flat_rows = max_segment_rows, flat_rows
         self._seen_usable: dict[int, int] = {}
-        self.flat_rows = flat_rows
 
     def check(self) -> None:
         """Raise ``ServiceUnavailableError`` if the server that keeps the index cannot be used. Files have none."""
@@ -130,9 +132,7 @@ class IndexBuilder:
             if not self._is_due(session, generation_id, force=force):
                 return None
         with self._locked(generation_id, wait=False) as build:
-            if build is None:
-                return None
-            return self._go_on(build)
+            return self._go_on(build) if build else None
 
     def compact(self, generation_id: int, *, purge: bool = False) -> Published | None:
         """Merge small segments. Write damaged or mostly dead segments again from the database.
@@ -166,7 +166,7 @@ class IndexBuilder:
     def verify(self, generation_id: int) -> list[str]:
         """Read every byte of the index and compare its ids with the database. Return the problems, one line each."""
         with unit_of_work(self.snapshot_engine) as session:
-            return problems(session, self.store, generation_id)
+            return problems(session, self.store, generation_id, self.pointers)
 
     def look_again(self) -> None:
         """Forget which files could be read: they may have been damaged or deleted since."""
@@ -175,10 +175,10 @@ class IndexBuilder:
 
     def collect_garbage(self) -> int:
         """Delete files that no recent manifest refers to. Return the number of deleted names."""
-        return collect_garbage(self.engine, self.store)
+        return collect_garbage(self.engine, self.store, pointers=self.pointers)
 
     def _is_due(self, session: Session, generation_id: int, *, force: bool) -> bool:
-        head = repository.head(session, generation_id)
+        head = self.pointers.head(session, generation_id)
         if not self._is_usable(session, generation_id, head.pointer):
             return True
         fresh = Window(generation_id, head.pointer.watermark, head.xmin)
@@ -186,7 +186,7 @@ class IndexBuilder:
         rows = source.count(session, fresh)
         if rows == 0 and len(source.erased(session, fresh)) == 0:
             return False
-        age = repository.published_seconds_ago(session, generation_id)
+        age = self.pointers.published_seconds_ago(session, generation_id)
         return force or rows >= self.min_rows or age is None or age >= self.max_age_seconds
 
     def _is_usable(self, session: Session, generation_id: int, pointer: repository.Pointer) -> bool:
@@ -210,22 +210,21 @@ class IndexBuilder:
         from overwriting each other.
         """
         with unit_of_work(self.engine) as guard:
-            if not repository.lock_builder(guard, generation_id, wait=wait):
+            if not self.pointers.lock_builder(guard, generation_id, wait=wait):
                 yield None
                 return
             with unit_of_work(self.engine) as session:
                 source = source_of(session, generation_id)
                 size = repository.vector_size(session, generation_id)
                 assert size is not None
-                epoch = repository.begin_epoch(session, generation_id)
-                pointer = repository.head(session, generation_id).pointer
+                epoch = self.pointers.begin_epoch(session, generation_id)
+                pointer = self.pointers.head(session, generation_id).pointer
                 identifier = repository.system_identifier(session)
-                build = Build(guard, generation_id, source, epoch, size, identifier, pointer)
-            yield build
+            yield Build(guard, generation_id, source, epoch, size, identifier, pointer)
 
     def _require_lock(self, build: Build) -> None:
         """Raise if another builder took over. This statement also keeps the lock's transaction alive."""
-        if repository.epoch(build.guard, build.generation_id) != build.epoch:
+        if self.pointers.epoch(build.guard, build.generation_id) != build.epoch:
             raise ServiceUnavailableError("another index builder took over: nothing to do, it continues the work")
 
     def _base(self, build: Build) -> Manifest | None:
@@ -243,13 +242,13 @@ class IndexBuilder:
         return base
 
     def _go_on(self, build: Build) -> Published | None:
-        """Publish the rows that are newer than the published manifest."""
+        """Publish the rows that are newer than the published manifest. The first time, these may be any number."""
         base = self._base(build)
-        return self._rebuild(build) if base is None else self._extend(build, base)
+        return self._rebuild(build) if base is None or base.number == 0 else self._extend(build, base)
 
     def _extend(self, build: Build, base: Manifest) -> Published | None:
         with unit_of_work(self.snapshot_engine) as session:
-            watermark = repository.head(session, build.generation_id).xmin
+            watermark = self.pointers.head(session, build.generation_id).xmin
             fresh = Window(build.generation_id, base.watermark, watermark)
             part = _read(session, build, fresh)
             erased = build.source.erased(session, fresh)
@@ -273,7 +272,7 @@ class IndexBuilder:
             with unit_of_work(self.engine) as session:
                 stamped = build.source.stamp_again(session, build.generation_id, RESTAMP_ROWS)
         with unit_of_work(self.engine) as session:
-            return repository.head(session, build.generation_id).xmin
+            return self.pointers.head(session, build.generation_id).xmin
 
     def _slices(self, build: Build, watermark: int) -> Iterator[Window]:
         """Yield windows of about ``max_segment_rows`` rows up to a watermark."""
@@ -361,7 +360,7 @@ class IndexBuilder:
     def _point_at(self, build: Build, published: Published) -> Published | None:
         """Make searches read what was published. Return None if another builder took over."""
         with unit_of_work(self.engine) as session:
-            is_current = repository.publish(
+            is_current = self.pointers.publish(
                 session,
                 build.generation_id,
                 epoch=build.epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import numpy as np
 
 from storage.index.bitmaps import bitmap_of
 from storage.index.manifest import DamagedError
+from storage.index.milvus.reader import MilvusIndex, collections_of
 from storage.index.segment import open_segment
 from storage.results import erasures
+from storage.results import vectors as repository
 from storage.results.erasure_views import Trace
 from storage.results.index_rows import indexed
 
@@ -30,6 +33,7 @@ AGAIN = "run the same `ramq delete` again"
 COMPACT = "`ramq index compact` writes the file again; the old one is deleted at the next compaction after 15 minutes"
 
 PUBLISH = "`ramq index compact` deletes them there"
+SHADOW = "`ramq index shadow build` removes them there; files that were replaced are deleted after 15 minutes"
 
 _GENERATION = re.compile(r"generation-(\d+)")
 
@@ -70,6 +74,27 @@ def in_files(
     folders = {name.rpartition("/")[0] for name in feature_files}
     there = {f"{folder}/{name}" for folder in folders for name in store.place.names(folder)}
     return [*segments, Trace("files of features", len(there.intersection(feature_files)), COMPACT)]
+
+
+def in_shadow(session: Session, index: VectorIndex, ids: NDArray[np.int64]) -> list[Trace]:
+    """Look through the collections and files of a shadow, published or not. Return a trace for each, or for all.
+
+    Args:
+        session: a transaction.
+        index: a reader of the shadow.
+        ids: ids of the images, ascending.
+    """
+    rows_each = {number: source.rows_each for number, source in indexed(session, with_dropped=True).items()}
+    found = [
+        replace(trace, place=f"shadow, {trace.place}", remedy=SHADOW)
+        for trace in _segments(index.store, ids, rows_each)
+    ]
+    if isinstance(index, MilvusIndex):
+        found += [
+            Trace(f"shadow, collection {name}", index.count_of(name, ids), SHADOW)
+            for name in collections_of(index.milvus, repository.system_identifier(session), index.family)
+        ]
+    return found or [Trace("files of the shadow", 0, SHADOW)]
 
 
 def _live(part: Part, ids: NDArray[np.int64], rows_each: int) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from storage.index.pointers import Pointers
     from storage.index.store import SegmentStore
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,12 @@ def collect_garbage(
     *,
     grace_seconds: float = GRACE_SECONDS,
     only: Collection[int] | None = None,
+    pointers: Pointers = repository,
 ) -> int:
     """Delete files that only older manifests refer to: neither published nor replaced within ``grace_seconds``.
 
     A generation that is being built is skipped until next time. ``only``: of these generations; None: of all.
+    ``pointers``: where it is kept what is published.
 
     Returns:
         How many names were deleted.
@@ -49,13 +52,13 @@ def collect_garbage(
         if only is not None and generation_id not in only:
             continue
         with unit_of_work(engine) as session:
-            if not repository.lock_builder(session, generation_id, wait=False):
+            if not pointers.lock_builder(session, generation_id, wait=False):
                 continue
             if repository.vector_size(session, generation_id) is None:
                 store.place.delete(folder)
                 deleted += 1
                 continue
-            published = repository.head(session, generation_id).pointer.manifest
+            published = pointers.head(session, generation_id).pointer.manifest
             for name in _garbage(store, generation_id, published, grace_seconds):
                 store.place.delete(f"{folder}/{name}")
                 deleted += 1

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from storage.index.file_storage import FileStorage
     from storage.index.manifest import Manifest
     from storage.index.part import Part
+    from storage.index.pointers import Pointers
     from storage.index.remote import RemoteRows
     from storage.results.generation_views import IndexView
     from storage.results.index_rows import RowSource
@@ -149,10 +150,21 @@ class VectorIndex:
     Args:
         place: where segments are published.
         cache_dir: a local folder for copies of remote segments and for notes of passed checks.
+        pointers: where it is kept what is published; default: PostgreSQL.
+        max_rows_bytes: limit of the memory for rows missing in what is published; default: ``MAX_ROWS_BYTES``.
     """
 
-    def __init__(self, place: FileStorage, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        place: FileStorage,
+        cache_dir: Path,
+        *,
+        pointers: Pointers = repository,
+        max_rows_bytes: int | None = None,
+    ) -> None:
         self.store = SegmentStore(place, cache_dir)
+        self.pointers = pointers
+        self._max_rows_bytes = max_rows_bytes
         self._generations: dict[int, _Generation] = {}
         self._lock = Lock()
 
@@ -169,7 +181,7 @@ class VectorIndex:
         """
         # This also takes the session's connection from the pool. Waiting for one while holding the lock could deadlock,
         # if the threads that have the connections wait for the lock.
-        head = repository.head(session, generation_id)
+        head = self.pointers.head(session, generation_id)
         if head.is_private:
             return self._open(session, generation_id, head)
         generation = self._generation(generation_id)
@@ -202,7 +214,7 @@ class VectorIndex:
             return
         # No transaction is open while segments are downloaded.
         with read_only(engine) as session:
-            head = repository.head(session, generation.id)
+            head = self.pointers.head(session, generation.id)
             if not _continues(known, head):
                 self._current(session, generation, head, may_wait=True)
                 return
@@ -218,14 +230,14 @@ class VectorIndex:
             return view
         with generation.lock:
             # An older snapshot than the view's, taken before the wait, must not replace the view.
-            head = repository.head_now(session, generation.id)
+            head = self.pointers.head_now(session, generation.id)
             view = generation.view
             if view is not None and may_wait and _continues(view, head) and _is_near(session, view):
-                view = _advance(session, view, head)  # ``follow`` opens the rest
+                view = self._advance(session, view, head)  # ``follow`` opens the rest
             elif view is None or _is_replaced(view, head) or view.is_to_be_opened_again:
                 view = self._open(session, generation.id, head)
             elif view.snapshot != head.snapshot or not head.is_exact:
-                view = _advance(session, view, head)
+                view = self._advance(session, view, head)
             generation.view = view
             return view
 
@@ -235,7 +247,7 @@ class VectorIndex:
 
     def status(self, session: Session, generation_id: int) -> IndexView:
         """Compare the published index with the database. Raises ``NotFoundError``."""
-        return index_status(session, self.store, generation_id)
+        return index_status(session, self.store, generation_id, self.pointers)
 
     def archive_counts(self, session: Session, generation_id: int) -> Counter[int]:
         """Return how many images of each archive the generation has. Raises as ``view``."""
@@ -266,7 +278,7 @@ class VectorIndex:
         base = self._base(session, generation_id, head, units)
         newest = Window(generation_id, base.watermark)
         windows = [*base.missing, newest]
-        _require_room(generation_id, sum(source.count(session, window) for window in windows), size)
+        self._require_room(generation_id, sum(source.count(session, window) for window in windows), size)
         read = (build_part(source.rows(session, window, size), size, units) for window in base.missing)
         segments = (*base.segments, *read)
         recent = build_part(source.rows(session, newest, size), size, units)
@@ -323,6 +335,37 @@ class VectorIndex:
             return None, [f"manifest {manifest.number} belongs to another database: this one was restored from a dump"]
         return manifest, []
 
+    def _advance(self, session: Session, view: View, head: Head) -> View:
+        """Add the rows committed since the view's snapshot."""
+        xmin = int(view.snapshot.partition(":")[0])
+        unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
+        # Most transactions wrote something else. This question costs less than either of the two that it saves.
+        has_rows, has_erased = view.source.has_any(session, unseen)
+        chunks = view.source.rows(session, unseen, view.vector_size) if has_rows else iter(())
+        newest = build_part(chunks, view.vector_size, view.assigned_units)
+        # What was erased since the question is not visible in the head's snapshot either: the next search omits it.
+        gone = view.source.erased(session, unseen) if has_erased else np.empty(0, dtype=np.int64)
+        dead = np.union1d(newest.rows.ids, gone)
+        if len(dead) == 0:
+            return replace(view, snapshot=head.snapshot)
+        newer = delta.appended(delta.without(view.newer, dead), newest.without(gone))
+        self._require_room(view.generation_id, sum(part.live_count for part in newer), view.vector_size)
+        return replace(
+            view,
+            snapshot=head.snapshot,
+            segments=delta.without(view.segments, dead),
+            newer=newer,
+            remote=view.remote and view.remote.without(dead),
+        )
+
+    def _require_room(self, generation_id: int, rows: int, size: int) -> None:
+        """Raise ``ServiceUnavailableError`` if these rows are too many to hold in memory."""
+        if rows * (size * CODE.itemsize + COLUMNS_BYTES) > (self._max_rows_bytes or MAX_ROWS_BYTES):
+            raise ServiceUnavailableError(
+                f"{rows} images of generation {generation_id} are missing in the readable index, "
+                "too many to search without it: run `ramq index rebuild`"
+            )
+
 
 def _is_current(view: View, head: Head) -> bool:
     is_same = view.pointer == head.pointer and view.snapshot == head.snapshot
@@ -348,36 +391,3 @@ def _is_near(session: Session, view: View) -> bool:
         return False
     window = Window(view.generation_id, int(view.snapshot.partition(":")[0]), _NEVER)
     return view.source.end_of_slice(session, window, NEAR_ROWS) == _NEVER
-
-
-def _advance(session: Session, view: View, head: Head) -> View:
-    """Add the rows committed since the view's snapshot."""
-    xmin = int(view.snapshot.partition(":")[0])
-    unseen = Window(view.generation_id, xmin, unseen_in=view.snapshot)
-    # Most transactions wrote something else. This question costs less than either of the two that it saves.
-    has_rows, has_erased = view.source.has_any(session, unseen)
-    chunks = view.source.rows(session, unseen, view.vector_size) if has_rows else iter(())
-    newest = build_part(chunks, view.vector_size, view.assigned_units)
-    # What was erased since the question is not visible in the head's snapshot either: the next search omits it.
-    gone = view.source.erased(session, unseen) if has_erased else np.empty(0, dtype=np.int64)
-    dead = np.union1d(newest.rows.ids, gone)
-    if len(dead) == 0:
-        return replace(view, snapshot=head.snapshot)
-    newer = delta.appended(delta.without(view.newer, dead), newest.without(gone))
-    _require_room(view.generation_id, sum(part.live_count for part in newer), view.vector_size)
-    return replace(
-        view,
-        snapshot=head.snapshot,
-        segments=delta.without(view.segments, dead),
-        newer=newer,
-        remote=view.remote and view.remote.without(dead),
-    )
-
-
-def _require_room(generation_id: int, rows: int, size: int) -> None:
-    """Raise ``ServiceUnavailableError`` if these rows are too many to hold in memory."""
-    if rows * (size * CODE.itemsize + COLUMNS_BYTES) > MAX_ROWS_BYTES:
-        raise ServiceUnavailableError(
-            f"{rows} images of generation {generation_id} are missing in the readable index, "
-            "too many to search without it: run `ramq index rebuild`"
-        )

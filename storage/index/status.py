@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.manifest import SegmentEntry
+    from storage.index.pointers import Pointers
     from storage.index.store import SegmentStore
     from storage.results.index_rows import RowSource
 
 
-def index_status(session: Session, store: SegmentStore, generation_id: int) -> IndexView:
+def index_status(
+    session: Session, store: SegmentStore, generation_id: int, pointers: Pointers = repository
+) -> IndexView:
     """Return the state of the index. ``delta`` counts the vectors that are newer than every segment.
 
     An unreadable manifest counts as no segments: its rows are served from the database.
@@ -35,7 +38,7 @@ def index_status(session: Session, store: SegmentStore, generation_id: int) -> I
         ServiceUnavailableError: the storage of the index does not answer.
     """
     generation, source = generations.get(session, generation_id, stage=None), source_of(session, generation_id)
-    pointer = repository.head(session, generation_id).pointer
+    pointer = pointers.head(session, generation_id).pointer
     segments: tuple[SegmentEntry, ...] = ()
     watermark = 0
     if pointer.manifest:

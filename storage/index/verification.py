@@ -19,24 +19,26 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.part import Part
+    from storage.index.pointers import Pointers
     from storage.index.store import SegmentStore
     from storage.results.index_rows import RowSource
     from storage.results.projection import RawRows
 
 
-def problems(session: Session, store: SegmentStore, generation_id: int) -> list[str]:
+def problems(session: Session, store: SegmentStore, generation_id: int, pointers: Pointers = repository) -> list[str]:
     """Return the problems of the published index, one line each; empty if there are none.
 
     Args:
         session: must keep one snapshot (REPEATABLE READ).
         store: the segments. Every byte of them is read.
         generation_id: whose index.
+        pointers: where it is kept what is published.
 
     Raises:
         NotFoundError: there is no such generation.
     """
     source = source_of(session, generation_id)
-    pointer = repository.head(session, generation_id).pointer
+    pointer = pointers.head(session, generation_id).pointer
     if pointer.manifest == 0:
         return []
     try:

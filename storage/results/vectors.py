@@ -174,12 +174,12 @@ def published_seconds_ago(session: Session, generation_id: int) -> float | None:
     return None if age is None else float(age)
 
 
-def lock_builder(session: Session, generation_id: int, *, wait: bool) -> bool:
+def lock_builder(session: Session, generation_id: int, *, wait: bool, lock: int = BUILDER_LOCK) -> bool:
     """Make this session's transaction the only builder of a generation, until it ends or is idle for too long.
 
-    An idle transaction that wrote nothing does not hold back the watermark.
+    An idle transaction that wrote nothing does not hold back the watermark. ``lock``: the first key of the lock.
     """
-    keys = {"lock": BUILDER_LOCK, "generation_id": generation_id}
+    keys = {"lock": lock, "generation_id": generation_id}
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{BUILDER_IDLE_SECONDS}s'"))
     if wait:
         session.execute(text("SELECT pg_advisory_xact_lock(:lock, :generation_id)"), keys)

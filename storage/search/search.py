@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -102,12 +103,13 @@ class Search:
         """Return the vocabulary of a generation. Raises ``NoGenerationError``."""
         return self.vocabulary(session, generations.get(session, generation_id).vocabulary_id)
 
-    def page(
-        self,
-        session: Session,
-        query: SearchQuery,
-        compared: Sequence[Compared] = (),
-    ) -> HitPage:
+    def over(self, index: Callable[[], VectorIndex]) -> Search:
+        """Return the same searches over another index. What is kept of the database is shared."""
+        other = copy(self)
+        vars(other).update(_index=index, _ordering=Ordering(index, self._kept))
+        return other
+
+    def page(self, session: Session, query: SearchQuery, compared: Sequence[Compared] = ()) -> HitPage:
         """Return a page of hits, best first, and the total number of hits.
 
         Args:
@@ -251,10 +253,7 @@ class Search:
         return self._facets(session, query, match, order.found, hits, limit, after)
 
     def region_facets(
-        self,
-        session: Session,
-        query: SearchQuery,
-        compared: Sequence[Compared] = (),
+        self, session: Session, query: SearchQuery, compared: Sequence[Compared] = ()
     ) -> RegionFacets | None:
         """Count the located tags of the images whose tags ``facets`` counts, at most ``LOCATED_TAGS``.
 

@@ -15,7 +15,7 @@ from storage.index.builder import Build, IndexBuilder, Published
 from storage.index.garbage import GRACE_SECONDS, collect_garbage
 from storage.index.milvus import filters
 from storage.index.milvus.client import facts_of
-from storage.index.milvus.reader import collection_name, collections_of
+from storage.index.milvus.reader import INDEX, collection_name, collections_of
 from storage.results import vectors as repository
 from storage.results.index_rows import indexed, source_of
 from storage.results.vectors import Window
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from storage.index.file_storage import FileStorage
     from storage.index.milvus.client import Milvus
+    from storage.index.pointers import Pointers
     from storage.results.projection import RawRows
 
 _FACTS = ("archive", "job", "modified", "size", "key", "scores", "vector")
@@ -45,9 +46,11 @@ class MilvusBuilder(IndexBuilder):
         cache_dir: a local folder.
         min_rows: this many new vectors are published at once.
         max_age_seconds: fewer are published when the last publication is this long ago.
+        family: ``reader.INDEX`` or ``reader.SHADOW``.
+        pointers: see ``IndexBuilder``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a default and by name
         self,
         milvus: Milvus,
         engine: Engine,
@@ -56,9 +59,14 @@ class MilvusBuilder(IndexBuilder):
         *,
         min_rows: int = 20_000,
         max_age_seconds: float = 60.0,
+        family: str = INDEX,
+        pointers: Pointers = repository,
     ) -> None:
-        super().__init__(engine, place, cache_dir, min_rows=min_rows, max_age_seconds=max_age_seconds)
+        super().__init__(
+            engine, place, cache_dir, min_rows=min_rows, max_age_seconds=max_age_seconds, pointers=pointers
+        )
         self.milvus = milvus
+        self.family = family
         self._is_checked = False
 
     def check(self) -> None:
@@ -76,8 +84,8 @@ class MilvusBuilder(IndexBuilder):
         published = self.publish_new(generation_id, force=True)
         with self._locked(generation_id, wait=True) as build:
             assert build is not None
-            if build.pointer.manifest and self.milvus.has(_name(build)):
-                self.milvus.compact(_name(build))
+            if build.pointer.manifest and self.milvus.has(self._name(build)):
+                self.milvus.compact(self._name(build))
         return published
 
     def verify(self, generation_id: int) -> list[str]:
@@ -88,10 +96,11 @@ class MilvusBuilder(IndexBuilder):
             source = source_of(session, generation_id)
             size = repository.vector_size(session, generation_id)
             assert size is not None
-            pointer = repository.head(session, generation_id).pointer
+            pointer = self.pointers.head(session, generation_id).pointer
             if pointer.manifest == 0:
                 return []
-            name = collection_name(repository.system_identifier(session), generation_id, pointer.manifest)
+            identifier = repository.system_identifier(session)
+            name = collection_name(identifier, generation_id, pointer.manifest, self.family)
             if not self.milvus.has(name):
                 return [f"Milvus has no collection {name}: run `ramq index rebuild`"]
             newest = Window(generation_id, pointer.watermark)
@@ -102,12 +111,12 @@ class MilvusBuilder(IndexBuilder):
     def collect_garbage(self) -> int:
         """Drop collections that are no longer published. Return how many."""
         with unit_of_work(self.engine) as session:
-            found = collections_of(self.milvus, repository.system_identifier(session))
+            found = collections_of(self.milvus, repository.system_identifier(session), self.family)
             in_files = [
                 number for number, source in indexed(session, with_dropped=True).items() if source.rows_each > 1
             ]
         dropped = sum(self._drop_garbage(name, *of) for name, of in found.items())
-        return dropped + collect_garbage(self.engine, self.store, only=in_files)
+        return dropped + collect_garbage(self.engine, self.store, only=in_files, pointers=self.pointers)
 
     def _is_in_files(self, generation_id: int) -> bool:
         with unit_of_work(self.engine) as session:
@@ -115,11 +124,11 @@ class MilvusBuilder(IndexBuilder):
 
     def _drop_garbage(self, name: str, generation_id: int, number: int) -> bool:
         with unit_of_work(self.engine) as session:
-            if not repository.lock_builder(session, generation_id, wait=False):
+            if not self.pointers.lock_builder(session, generation_id, wait=False):
                 return False  # it may be under construction
             if repository.vector_size(session, generation_id) is not None:
-                age = repository.published_seconds_ago(session, generation_id)
-                if repository.head(session, generation_id).pointer.manifest == number:
+                age = self.pointers.published_seconds_ago(session, generation_id)
+                if self.pointers.head(session, generation_id).pointer.manifest == number:
                     return False
                 if age is not None and age < GRACE_SECONDS:
                     return False  # a search may still read it
@@ -129,22 +138,22 @@ class MilvusBuilder(IndexBuilder):
     def _go_on(self, build: Build) -> Published | None:
         if build.source.rows_each > 1:
             return super()._go_on(build)
-        if build.pointer.manifest == 0 or not self.milvus.has(_name(build)):
+        if build.pointer.manifest == 0 or not self.milvus.has(self._name(build)):
             return self._rebuild(build)
         with unit_of_work(self.snapshot_engine) as session:
-            watermark = repository.head(session, build.generation_id).xmin
+            watermark = self.pointers.head(session, build.generation_id).xmin
             fresh = Window(build.generation_id, build.pointer.watermark, watermark)
-            written = self._write_rows(build, _name(build), session, fresh)
-            self.milvus.delete(_name(build), build.source.erased(session, fresh).tolist())
+            written = self._write_rows(build, self._name(build), session, fresh)
+            self.milvus.delete(self._name(build), build.source.erased(session, fresh).tolist())
         return self._point_at(build, Published(build.generation_id, build.pointer.manifest, watermark, 1, written))
 
     def _rebuild(self, build: Build) -> Published | None:
         if build.source.rows_each > 1:
             return super()._rebuild(build)
-        used = collections_of(self.milvus, build.system_identifier).values()
+        used = collections_of(self.milvus, build.system_identifier, self.family).values()
         numbers = [number for generation_id, number in used if generation_id == build.generation_id]
         number = max([build.pointer.manifest, *numbers]) + 1
-        name = collection_name(build.system_identifier, build.generation_id, number)
+        name = collection_name(build.system_identifier, build.generation_id, number, self.family)
         self.milvus.create(name, build.vector_size)
         watermark = self._new_watermark(build)
         written = 0
@@ -190,12 +199,11 @@ class MilvusBuilder(IndexBuilder):
             if ids
         ]
 
+    def _name(self, build: Build) -> str:
+        return collection_name(build.system_identifier, build.generation_id, build.pointer.manifest, self.family)
+
     def _shown(self, collection: str, filter_: str) -> dict[int, dict[str, object]]:
         return {-row["pk"]: row for row in self.milvus.rows(collection, filters.both(filter_), _FACTS)}
-
-
-def _name(build: Build) -> str:
-    return collection_name(build.system_identifier, build.generation_id, build.pointer.manifest)
 
 
 def _is_same(found: dict[str, object], raw: RawRows, row: int, vector: NDArray[np.float16]) -> bool:

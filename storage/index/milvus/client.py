@@ -46,7 +46,7 @@ are asked for, and misses neighbours."""
 
 _ROWS_PER_UPSERT = 2_000  # about 8 MB with vectors of 1,024 numbers; a message may have 64 MB
 _CONNECT_SECONDS = 10.0
-_REQUEST_SECONDS = 60.0  # without a limit, the client repeats a request 75 times while the server is away
+REQUEST_SECONDS = 60.0  # without a limit, the client repeats a request 75 times while the server is away
 _NO_CONNECTION, _NO_DATABASE = 2, 800  # codes of the client and of Milvus
 _LONGEST_DETAIL = 300  # characters
 _KEY_DIGITS = 16_384
@@ -60,12 +60,13 @@ class Milvus:
     Args:
         url: ``milvus+http://user:password@host:19530/database`` or ``milvus+https://…`` for a server, or
             ``milvus+file:///path.db`` for a milvus-lite file, which only one process can open at a time.
+        request_seconds: how long a request may take.
 
     Raises:
         UsageError: any other kind of URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, request_seconds: float = REQUEST_SECONDS) -> None:
         parts = urlsplit(url)
         self._is_file = parts.scheme == "milvus+file"
         is_told = bool(parts.path.strip("/")) if self._is_file else bool(parts.hostname)
@@ -83,6 +84,7 @@ class Milvus:
             if parts.path.strip("/"):
                 self._options["db_name"] = parts.path.strip("/")
             self._options["timeout"] = _CONNECT_SECONDS
+        self._request_seconds = request_seconds
         self._lock = Lock()
 
     @cached_property
@@ -136,7 +138,7 @@ class Milvus:
         elif status == "PERMISSION_DENIED":
             said = f"{place} does not allow this to the user in RAMQ_INDEX_URL: {detail}"
         elif status == "DEADLINE_EXCEEDED":
-            said = f"{place} did not answer within {_REQUEST_SECONDS:.0f} seconds"
+            said = f"{place} did not answer within {self._request_seconds:.0f} seconds"
         elif status or getattr(error, "code", None) == _NO_CONNECTION or "_opened" not in self.__dict__:
             said = f"Milvus cannot be reached at {self._options['uri']}: {detail}"
         else:
@@ -158,7 +160,7 @@ class Milvus:
             ServiceUnavailableError: the version is older than ``OLDEST``.
         """
         with self.opened() as client:
-            said = str(client.get_server_version(timeout=_REQUEST_SECONDS))
+            said = str(client.get_server_version(timeout=self._request_seconds))
         found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", said)
         if self._is_file or found is None:
             return None
@@ -181,12 +183,12 @@ class Milvus:
     def collections(self) -> list[str]:
         """Return the names of all collections."""
         with self.opened() as client:
-            return list(client.list_collections(timeout=_REQUEST_SECONDS))
+            return list(client.list_collections(timeout=self._request_seconds))
 
     def has(self, collection: str) -> bool:
         """Return whether the collection exists."""
         with self.opened() as client:
-            return bool(client.has_collection(collection, timeout=_REQUEST_SECONDS))
+            return bool(client.has_collection(collection, timeout=self._request_seconds))
 
     def create(self, collection: str, vector_size: int) -> None:
         """Create an empty collection for vectors of ``vector_size`` numbers, and load it for search."""
@@ -214,25 +216,25 @@ class Milvus:
                 schema=schema,
                 index_params=indexes,
                 consistency_level="Strong",
-                timeout=_REQUEST_SECONDS,
+                timeout=self._request_seconds,
             )
 
     def drop(self, collection: str) -> None:
         """Drop a collection with all its rows."""
         with self.opened() as client:
-            client.drop_collection(collection, timeout=_REQUEST_SECONDS)
+            client.drop_collection(collection, timeout=self._request_seconds)
 
     def load(self, collection: str) -> None:
         """Load a collection for search. A restarted server may need this."""
         with self.opened() as client:
-            client.load_collection(collection, timeout=_REQUEST_SECONDS)
+            client.load_collection(collection, timeout=self._request_seconds)
 
     def compact(self, collection: str) -> None:
         """Ask Milvus to remove deleted rows from its files. It does so later."""
         if self._is_file:
             return  # milvus-lite does it by itself and has no call for it
         with self.opened() as client:
-            client.compact(collection, timeout=_REQUEST_SECONDS)
+            client.compact(collection, timeout=self._request_seconds)
 
     # Rows -------------------------------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class Milvus:
                 client.upsert(
                     collection,
                     [_entity(raw, row, vectors[row], assigned_units) for row in rows],
-                    timeout=_REQUEST_SECONDS,
+                    timeout=self._request_seconds,
                 )
 
     def delete(self, collection: str, image_ids: Sequence[int]) -> None:
@@ -256,13 +258,13 @@ class Milvus:
                 client.delete(
                     collection,
                     ids=[-image_id for image_id in image_ids[start : start + ROWS_AT_ONCE]],
-                    timeout=_REQUEST_SECONDS,
+                    timeout=self._request_seconds,
                 )
 
     def count(self, collection: str, filter_: str) -> int:
         """Return the number of rows that match a filter."""
         with self.opened() as client:
-            found = client.query(collection, filter=filter_, output_fields=["count(*)"], timeout=_REQUEST_SECONDS)
+            found = client.query(collection, filter=filter_, output_fields=["count(*)"], timeout=self._request_seconds)
             return int(found[0]["count(*)"])
 
     def rows(
@@ -281,7 +283,7 @@ class Milvus:
                     filter=following,
                     output_fields=["pk", *fields],
                     limit=asked,
-                    timeout=_REQUEST_SECONDS,
+                    timeout=self._request_seconds,
                     iterator="True",
                 )
             yield from found
@@ -303,7 +305,7 @@ class Milvus:
                 filter=filter_,
                 limit=limit,
                 search_params={} if self._is_file else effort,
-                timeout=_REQUEST_SECONDS,
+                timeout=self._request_seconds,
             )
         ids = np.array([-hit.id for hit in hits], dtype=np.int64)
         return ids, np.array([hit["distance"] for hit in hits], dtype=np.float32)

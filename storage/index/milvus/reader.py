@@ -31,19 +31,22 @@ if TYPE_CHECKING:
 
     from storage.index.file_storage import FileStorage
     from storage.index.milvus.client import Milvus
+    from storage.index.pointers import Pointers
     from storage.results.vectors import Head
 
-_COLLECTION = re.compile(r"ramq_(\d+)_(\d+)_(\d+)")
+INDEX, SHADOW = "ramq", "ramq_shadow"
+"""How the names of collections begin, of the index and of a shadow of it. Both may be in one database of Milvus."""
 
 
-def collection_name(system_identifier: str, generation_id: int, number: int) -> str:
+def collection_name(system_identifier: str, generation_id: int, number: int, family: str = INDEX) -> str:
     """Return the name of a generation's collection."""
-    return f"ramq_{system_identifier}_{generation_id}_{number}"
+    return f"{family}_{system_identifier}_{generation_id}_{number}"
 
 
-def collections_of(milvus: Milvus, system_identifier: str) -> dict[str, tuple[int, int]]:
+def collections_of(milvus: Milvus, system_identifier: str, family: str = INDEX) -> dict[str, tuple[int, int]]:
     """Return (generation, number) of each collection of a database, by name."""
-    matches = {name: _COLLECTION.fullmatch(name) for name in milvus.collections()}
+    pattern = re.compile(rf"{family}_(\d+)_(\d+)_(\d+)")
+    matches = {name: pattern.fullmatch(name) for name in milvus.collections()}
     return {
         name: (int(match[2]), int(match[3]))
         for name, match in matches.items()
@@ -58,11 +61,24 @@ class MilvusIndex(VectorIndex):
         milvus: the connection.
         place: storage of the index's other files.
         cache_dir: a local folder.
+        family: ``INDEX`` or ``SHADOW``.
+        pointers: see ``VectorIndex``.
+        max_rows_bytes: see ``VectorIndex``.
     """
 
-    def __init__(self, milvus: Milvus, place: FileStorage, cache_dir: Path) -> None:
-        super().__init__(place, cache_dir)
+    def __init__(
+        self,
+        milvus: Milvus,
+        place: FileStorage,
+        cache_dir: Path,
+        *,
+        family: str = INDEX,
+        pointers: Pointers = repository,
+        max_rows_bytes: int | None = None,
+    ) -> None:
+        super().__init__(place, cache_dir, pointers=pointers, max_rows_bytes=max_rows_bytes)
         self.milvus = milvus
+        self.family = family
 
     def check(self) -> None:
         """See ``VectorIndex``: Milvus answers, and is new enough."""
@@ -75,7 +91,7 @@ class MilvusIndex(VectorIndex):
         if source.rows_each > 1:
             return super().status(session, generation_id)
         generation = generations.get(session, generation_id, stage=None)
-        head = repository.head(session, generation_id)
+        head = self.pointers.head(session, generation_id)
         base = self._base(session, generation_id, head, np.empty(0, dtype=np.int32))
         newest = Window(generation_id, base.watermark)
         ids = source.ids(session, newest)
@@ -98,13 +114,20 @@ class MilvusIndex(VectorIndex):
             published_at=head.pointer.published_at,
         )
 
+    def count_of(self, name: str, image_ids: NDArray[np.int64]) -> int:
+        """Return how many of these images a collection has."""
+        self.milvus.load(name)
+        nothing = np.empty(0, dtype=np.int64)
+        return Collection(self.milvus, name, nothing.astype(np.int32), nothing).count_of(image_ids)
+
     def _base(self, session: Session, generation_id: int, head: Head, units: NDArray[np.int32]) -> Base:
         pointer = head.pointer
         if pointer.manifest == 0:
             return Base()
         if source_of(session, generation_id).rows_each > 1:
             return super()._base(session, generation_id, head, units)
-        name = collection_name(repository.system_identifier(session), generation_id, pointer.manifest)
+        identifier = repository.system_identifier(session)
+        name = collection_name(identifier, generation_id, pointer.manifest, self.family)
         if not self.milvus.has(name):
             return Base(damaged=(f"Milvus has no collection {name}",))
         self.milvus.load(name)
