@@ -12,7 +12,7 @@ from sqlalchemy import text
 from ramq.services.jobs import ClientOptions, JobClient
 from storage.database import driver_connection, unit_of_work
 from storage.errors import RamqError
-from storage.ledger import ignored, listings, report_rows, reports, shards
+from storage.ledger import ignored, listings, report_ignored, report_rows, reports, shards
 from storage.objects.base import ObjectInfo, S3Options
 from storage.objects.source import parse_source
 from storage.results import archives, erasures, images
@@ -103,7 +103,8 @@ class Made:
             session.execute(
                 text(
                     """INSERT INTO failure (job_id, image_id, generation_id, version, error_class, about_content,
-                           detail, attempts) VALUES (:job_id, :image_id, :generation_id, 'v1', :class, true, 'why', 1)"""
+                           detail, attempts)
+                       VALUES (:job_id, :image_id, :generation_id, 'v1', :class, true, 'why', 1)"""
                 ),
                 {
                     "job_id": self.job_id,
@@ -133,7 +134,8 @@ class Made:
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 @pytest.mark.parametrize("seed", range(12))
-def test_both_ways_give_the_same_rows(ledger: Ledger, seed: int, prefix: str) -> None:
+def test_both_ways_give_the_same_rows(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, seed: int, prefix: str) -> None:
+    monkeypatch.setattr(report_ignored, "MOST_OPEN", 50 * (seed % 2))
     made = Made(ledger, random.Random(seed), prefix)
     Made(ledger, random.Random(seed + 100), prefix)  # rows of another job do not matter
     require_same(ledger.engine, made.job_id)
@@ -266,12 +268,38 @@ def test_a_large_report_writes_no_temporary_files_and_a_small_one_is_sorted(ledg
     assert len(lines) == 20_000
 
 
-def test_a_list_of_few_images_of_a_large_archive_is_sorted(ledger: Ledger, large: int) -> None:
+@pytest.mark.parametrize("is_in_order", [True, False])
+def test_ignored_keys_of_a_listing_are_not_sorted_and_those_of_a_list_are(ledger: Ledger, is_in_order: bool) -> None:
+    job_id = ledger.make_job()
+    names = [f"{number:05}.mov" for number in range(6_000)]
+    pages = [names[at : at + 100] if is_in_order else names[at // 100 :: 60] for at in range(0, len(names), 100)]
+    with unit_of_work(ledger.engine) as session:
+        for page in pages:
+            left_out = [ObjectInfo(key, "", 0, None, ignored=REASONS[len(key) % 3]) for key in page]
+            ignored.add(session, job_id, left_out)
+    with unit_of_work(ledger.engine) as session:
+        found: list[Row] = []
+        messages = said(
+            session,
+            lambda: found.extend(report_rows.scanned(session, job_id)),
+            work_mem="64kB",
+            log_temp_files="0",
+        )
+    assert [row.key for row in found] == names
+    assert any("temporary file" in message for message in messages) is not is_in_order
+
+
+@pytest.mark.parametrize(("prefix", "is_scanned"), [("", False), ("photos/", False), ("PREFIX", True)])
+def test_a_job_of_few_images_of_a_large_archive_is_sorted_unless_they_are_all_below_its_prefix(
+    ledger: Ledger, large: int, prefix: str, is_scanned: bool
+) -> None:
     few = ledger.make_job([3])
+    prefix = prefix.replace("PREFIX", f"{few}/")
+    ledger.execute("UPDATE job SET prefix = :prefix WHERE id = :id", prefix=prefix, id=few)
     with unit_of_work(ledger.engine) as session:
         session.execute(text("LOAD 'auto_explain'"))
         calls = said(session, lambda: list(report_rows.rows(session, few, 0)), **{"auto_explain.log_min_duration": "0"})
-    assert not any("report_keys" in call for call in calls)
+    assert any("report_keys" in call for call in calls) is is_scanned
 
 
 def test_a_reader_who_stops_leaves_the_transaction_usable(ledger: Ledger, large: int) -> None:
