@@ -36,7 +36,7 @@ SCANS_FROM = 100_000
 """Listed keys of a job from which the index of keys is read. Fewer are sorted in a moment."""
 
 SHARE = 20
-"""A job is sorted, too, if its archive has more than so many times its images below the prefix: one of a list has few."""
+"""A job is sorted, too, if below its prefix are more than so many times its images, as with one of a list."""
 
 # The server collects what it sends at once in its working memory (4 MB), and beyond that in a file.
 _ROWS_AT_ONCE = 5_000
