@@ -9,7 +9,7 @@ The database is filled once (``large_ledger``; some 35 GB and an hour) and kept 
   ``ASKED`` different arguments, the first ones cold;
 * lets a worker whose model answers at once do jobs: 2,000 new pictures in 1,000 folders of the largest archive; the
   same again, unchanged; a folder of which one picture is left;
-* retries 10^5 failures, deletes a folder with its proof, vacuums the tables.
+* deletes a folder with its proof, retries 10^5 failures once, reports all images, vacuums the tables.
 
 Beside each it writes the statements that took most (``pg_stat_statements``) and the plans of the slowest
 (``auto_explain``). Memory: ``shared_buffers`` of 2 GB, and what the system keeps of files.
@@ -23,6 +23,7 @@ import random
 import re
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from ramq.embedded.postgres import Postgres
 from ramq.settings import Settings
 from ramq.wiring import Services
 from storage.database import make_engine
+from storage.errors import UsageError
 from storage.index.builder import IndexBuilder
 from storage.index.file_storage import FolderStorage
 from storage.migrate import upgrade
@@ -54,7 +56,7 @@ ASKED = 40
 NEW = 2_000
 SLOW_MS = 50
 LIMIT_SECONDS = 1_800.0
-PARTS = ("publish", "ask", "work", "upkeep")
+PARTS = ("publish", "ask", "work", "retry", "report", "upkeep")
 FILLING = {"wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "'4GB'", "maintenance_work_mem": "'512MB'"}
 WATCHING = {
     "shared_preload_libraries": "pg_stat_statements, auto_explain",
@@ -165,14 +167,6 @@ def ask(url: str, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str,
             found.raise_for_status()
             return found
 
-        def report() -> None:
-            with client.stream("GET", f"/v1/jobs/{job}/report") as answer:
-                read = 0
-                for part in answer.iter_bytes():
-                    read += len(part)
-                    if read > 1_000_000:
-                        return
-
         asked: dict[str, tuple[int, Callable[[], object]]] = {
             "an image": (ASKED, lambda: get(f"/v1/images/{number()}")),
             "page of an image": (ASKED, lambda: get(f"/images/{number()}")),
@@ -186,7 +180,6 @@ def ask(url: str, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str,
             "page of jobs": (10, lambda: get("/jobs")),
             "page of a job": (10, lambda: get(f"/jobs/{job}")),
             "first failures of a job": (10, lambda: get(f"/v1/jobs/{job}/failures?limit=100")),
-            "first megabyte of a report": (3, report),
             "archives": (10, lambda: get("/v1/archives")),
             "page of archives": (10, lambda: get("/archives")),
             "missing originals": (3, lambda: get("/v1/missing")),
@@ -212,7 +205,8 @@ def ask(url: str, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str,
 def work(services: Services, filled: Filled, large: Large, fleet: Fleet) -> Iterator[tuple[str, dict[str, Any]]]:
     """Do what workers do."""
     root = Path(filled.archives[0].removeprefix("file://"))
-    keys = new_pictures(root, filled)
+    run = int(time.time())  # for names that no earlier run has used
+    keys = new_pictures(root, filled, run)
     listed = large.folder / "new.txt"
     listed.write_text("".join(f"{root / key}\n" for key in keys), encoding="utf-8")
     large.restart(is_cold=True)
@@ -226,25 +220,19 @@ def work(services: Services, filled: Filled, large: Large, fleet: Fleet) -> Iter
 
     yield "2,000 new pictures", large.watched(lambda: job(str(listed)))
     yield "the same list again", large.watched(lambda: job(str(listed)))
-    empty = root / "photos" / "0000" / "004"
+    empty = root / "photos" / "0000" / f"{100 + run % 400}"
     empty.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(empty / "last.png")
     yield "a folder of which one picture is left", large.watched(lambda: job(str(empty)))
 
-    def retried() -> dict[str, Any]:
-        view = services.jobs.retry(filled.job_id)
-        services.jobs.cancel(filled.job_id)
-        return {"retried": view.pending}
-
     for process in list(fleet.processes):
         fleet.kill(process)
-    yield "10^5 failures retried, and cancelled", large.watched(retried)
-    yield (
-        "a folder of 1,000 deleted",
-        large.watched(
-            lambda: {"images": services.erasures.delete_below("photos/0000/002/", filled.archives[0]).images}
-        ),
-    )
+
+    def deleted() -> dict[str, Any]:
+        folder = f"photos/0000/{500 + run % 400}/"
+        return {"images": services.erasures.delete_below(folder, filled.archives[0]).images}
+
+    yield "a folder of 1,000 deleted", large.watched(deleted)
 
 
 def publish(large: Large, engine: Engine, filled: Filled) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -258,18 +246,53 @@ def publish(large: Large, engine: Engine, filled: Filled) -> Iterator[tuple[str,
     yield "10^6 vectors published", large.watched(run)
 
 
-def new_pictures(root: Path, filled: Filled) -> list[str]:
+def new_pictures(root: Path, filled: Filled, run: int) -> list[str]:
     """Write pictures into folders all over the largest archive, two in each."""
-    chance = random.Random(6)
+    chance = random.Random(run)
     keys = []
     for number in range(NEW // 2):
         n = chance.randrange(1, round(filled.rows * 0.9)) // 1000
         for letter in "ab":
-            key = f"photos/{n // 1000:04}/{n % 1000:03}/NEW_{letter}{number:05}.png"
+            key = f"photos/{n // 1000:04}/{n % 1000:03}/NEW_{run}_{letter}{number:05}.png"
             keys.append(key)
             (root / key).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (number % 256, number // 256, ord(letter))).save(root / key)
+            Image.new("RGB", (8, 8 + run % 997), (number % 256, number // 256, ord(letter))).save(root / key)
     return keys
+
+
+def retry(services: Services, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Retry all failures, once: who did so has none left."""
+
+    def run() -> dict[str, Any]:
+        view = services.jobs.retry(filled.job_id)
+        services.jobs.cancel(filled.job_id)
+        return {"retried": view.pending}
+
+    with suppress(UsageError):
+        yield "10^5 failures retried, and cancelled", large.watched(run)
+
+
+def told(services: Services, filled: Filled, large: Large) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Report the job of all images."""
+
+    def first() -> dict[str, Any]:
+        lines = services.jobs.report_lines(filled.job_id)
+        next(lines)
+        lines.close()
+        return {"temporary_bytes": temporary()}
+
+    def whole() -> dict[str, Any]:
+        report = services.jobs.report(filled.job_id)
+        return {"lines": report.lines, "temporary_bytes": temporary()}
+
+    def temporary() -> int:
+        return int(
+            large.sql("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")[0]["temp_bytes"]
+        )
+
+    large.restart(is_cold=True)
+    yield "first line of the report", large.watched(first)
+    yield "the whole report", large.watched(whole)
 
 
 def upkeep(large: Large) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -336,6 +359,10 @@ def main() -> None:
         if "work" in chosen.parts:
             with running_fleet(settings, folder) as fleet:
                 report["work"] = dict(work(services, filled, large, fleet))
+        if "retry" in chosen.parts:
+            report["retry"] = dict(retry(services, filled, large))
+        if "report" in chosen.parts:
+            report["report"] = dict(told(services, filled, large))
         if "upkeep" in chosen.parts:
             report["upkeep"] = dict(upkeep(large))
         engine.dispose()

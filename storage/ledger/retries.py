@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -9,8 +11,14 @@ from sqlalchemy import text
 from storage.ledger import jobs, webhook_deliveries
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
+
+_SHARDS_AT_ONCE = 500
+_FAILED_OUTCOME = 2
+_FAILED = re.compile(bytes([_FAILED_OUTCOME]))
+_COUNTS = ("n_done", "n_failed", "n_skipped", "n_copied")
 
 
 def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int:
@@ -33,14 +41,13 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
     )
     if not ids:
         return 0
-    shards = session.execute(
-        text(
-            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped, n_copied FROM shard
-               WHERE job_id = :id AND n_failed > 0 AND image_ids && CAST(:ids AS bigint[]) ORDER BY id FOR UPDATE"""
-        ),
-        {"id": job_id, "ids": list(ids)},
-    ).all()
-    reopened = sum(_reopen(session, job_id, shard, ids) for shard in shards)
+    # All of them are locked before the job, as workers lock a shard before its job.
+    locked = text("SELECT id FROM shard WHERE job_id = :id AND n_failed > 0 ORDER BY id FOR UPDATE")
+    shards = session.scalars(locked, {"id": job_id}).all()
+    reopened = sum(
+        _reopen(session, job_id, shards[first : first + _SHARDS_AT_ONCE], ids)
+        for first in range(0, len(shards), _SHARDS_AT_ONCE)
+    )
     session.execute(
         text(
             """UPDATE job SET state = 'running', finished_at = NULL, note = NULL, looked_for_moves = false
@@ -52,38 +59,46 @@ def reopen_failed(session: Session, job_id: int, error_class: str | None) -> int
     return reopened
 
 
-def _reopen(session: Session, job_id: int, shard: Row[tuple[object, ...]], ids: set[int]) -> int:
-    failed = 2
-    outcomes = bytearray(shard.outcomes)
-    positions = [
-        position
-        for position, image_id in enumerate(shard.image_ids)
-        if image_id in ids and outcomes[position] == failed
-    ]
-    for position in positions:
-        outcomes[position] = 0
-    if shard.state == "done":
-        # Move its counts from the job back to the shard, which is open again.
+def _reopen(session: Session, job_id: int, shard_ids: Sequence[int], ids: set[int]) -> int:
+    """Reopen those of some shards that hold failed images of ``ids``. Return how many images are pending again."""
+    rows = session.execute(
+        text(
+            """SELECT id, state, image_ids, outcomes, n_done, n_failed, n_skipped, n_copied FROM shard
+               WHERE id = ANY(:ids)"""
+        ),
+        {"ids": list(shard_ids)},
+    )
+    reopened, closed, changed = 0, Counter[str](), []
+    for shard in rows:
+        outcomes = bytearray(shard.outcomes)
+        positions = [found.start() for found in _FAILED.finditer(shard.outcomes)]
+        positions = [position for position in positions if shard.image_ids[position] in ids]
+        for position in positions:
+            outcomes[position] = 0
+        if positions:
+            reopened += len(positions)
+            changed.append((shard.id, bytes(outcomes), outcomes.count(_FAILED_OUTCOME)))
+            if shard.state == "done":  # its counts move from the job back to the shard, which is open again
+                closed.update({name: getattr(shard, name) for name in _COUNTS})
+    if not changed:
+        return 0
+    if closed:
         session.execute(
             text(
                 """UPDATE job SET done = done - :n_done, failed = failed - :n_failed, skipped = skipped - :n_skipped,
                    copied = copied - :n_copied WHERE id = :id"""
             ),
-            {
-                "id": job_id,
-                "n_done": shard.n_done,
-                "n_failed": shard.n_failed,
-                "n_skipped": shard.n_skipped,
-                "n_copied": shard.n_copied,
-            },
+            {"id": job_id, **{name: closed[name] for name in _COUNTS}},
         )
     # A new epoch fences a holder that would still write outdated outcomes.
     session.execute(
         text(
             """UPDATE shard SET state = 'ready', epoch = epoch + 1, attempts = 0, tries = 0, next_try_at = NULL,
-               owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0, outcomes = :outcomes,
-               n_failed = :n_failed WHERE id = :id"""
+               owner = NULL, lease_until = NULL, probe = NULL, probe_deaths = 0, outcomes = new.outcomes,
+               n_failed = new.n_failed
+               FROM unnest(CAST(:ids AS bigint[]), CAST(:outcomes AS bytea[]), CAST(:failed AS smallint[]))
+                   AS new (id, outcomes, n_failed) WHERE shard.id = new.id"""
         ),
-        {"id": shard.id, "outcomes": bytes(outcomes), "n_failed": outcomes.count(failed)},
+        dict(zip(("ids", "outcomes", "failed"), map(list, zip(*changed, strict=True)), strict=True)),
     )
-    return len(positions)
+    return reopened
