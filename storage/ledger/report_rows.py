@@ -38,11 +38,15 @@ SCANS_FROM = 100_000
 SHARE = 20
 """A job is sorted, too, if below its prefix are more than so many times its images, as with one of a list."""
 
+MOST_MOVED = 100_000
+"""Images that were moved out of the prefix of their job, and are kept in memory. With more, all keys are read."""
+
 # The server collects what it sends at once in its working memory (4 MB), and beyond that in a file.
 _ROWS_AT_ONCE = 5_000
 _SHARDS_AT_ONCE = 100
 _IDS_AT_ONCE = 20_000
 _NEAR = 4
+"""Numbers are near if the range of some is less than so many times as long: then it is read as a whole."""
 
 Item = TypeVar("Item")
 
@@ -158,9 +162,11 @@ def scanned(session: Session, job_id: int) -> Iterator[Row]:
     place = _Place(*found)
     with with_settings(session, **_ALONG_THE_INDEX) as connection:
         outcomes = _Outcomes(connection, job_id)
-        moved = sorted(_moved(connection, place, outcomes.every)) if place.prefix else []
+        moved = list(islice(_moved(connection, place, outcomes.every), MOST_MOVED + 1)) if place.prefix else []
+        if len(moved) > MOST_MOVED:
+            place, moved = place._replace(prefix=""), []
         left = outcomes.every.copy()
-        keys = merge(_keys(connection, place), moved) if moved else _keys(connection, place)
+        keys = merge(_keys(connection, place), sorted(moved)) if moved else _keys(connection, place)
         images = _with_outcomes(connection, job_id, keys, outcomes, left)
         ignored = (Row(key, None, "ignored", None, reason) for key, reason in report_ignored.keys(connection, job_id))
         # A key that is both comes as an image first.
