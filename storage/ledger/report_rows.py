@@ -14,10 +14,9 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from heapq import merge
-from itertools import combinations, islice
+from itertools import combinations, compress, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
 from pyroaring import BitMap64
 from sqlalchemy import text
 
@@ -213,9 +212,9 @@ class _Outcomes:
             for image_ids, outcomes in cursor.execute(
                 "SELECT image_ids, outcomes FROM shard WHERE job_id = %s", (job_id,)
             ):
-                ids, codes = np.array(array("Q", image_ids)), np.frombuffer(outcomes, dtype=np.uint8)
                 for code in set(outcomes):
-                    self._add(_NAMES.get(code, _NAMES[PENDING]), array("Q", ids[codes == code].tobytes()))
+                    chosen = outcomes.translate(bytes(one == code for one in range(256)))
+                    self._add(_NAMES.get(code, _NAMES[PENDING]), array("Q", compress(image_ids, chosen)))
         with connection.cursor(name="report_skips", binary=True) as cursor:
             cursor.itersize = _ROWS_AT_ONCE
             for first, end in cursor.execute(
