@@ -1,9 +1,9 @@
 """A database of 10^8 images and what was recognised in them, filled by PostgreSQL itself, for ``bench_large_ledger``.
 
 What is real: the tables, their partitions, indexes and constraints, as migrations made them; 10^8 rows in ``image``
-and as many in ``record``; the shards of the job that did them, and a thousandth of failures. What is not: keys, tags
-and scores are made from the row's number; a record has 8 tags instead of some 25; vectors, which are most of a database
-of this size, exist for the newest rows only.
+and as many in ``record``; the shards of the job that did those of the largest archive, and a thousandth of failures.
+What is not: keys, tags and scores are made from the row's number; a record has 8 tags instead of some 25; vectors,
+which are most of a database of this size, exist for the newest rows only.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _OTHERS = (
     SELECT %(job)s, 'done', array_agg(n),
         string_agg(CASE WHEN fails THEN '\\x02' ELSE '\\x01' END::bytea, '' ORDER BY n),
         count(*) FILTER (WHERE NOT fails), count(*) FILTER (WHERE fails)
-    FROM (SELECT n, n %% {FAILED_EVERY} = 0 AS fails FROM generate_series(1, %(rows)s::bigint) AS n) AS image
+    FROM (SELECT n, n %% {FAILED_EVERY} = 0 AS fails FROM generate_series(1, %(largest)s::bigint) AS n) AS image
     GROUP BY (n - 1) / {SHARD}
     """,
     f"""
     INSERT INTO failure (job_id, image_id, generation_id, version, error_class, about_content, detail, attempts)
     SELECT %(job)s, n, %(generation)s, md5(n::text), 'decode_error', true, 'the image is damaged', 1
-    FROM generate_series({FAILED_EVERY}, %(rows)s::bigint, {FAILED_EVERY}) AS n
+    FROM generate_series({FAILED_EVERY}, %(largest)s::bigint, {FAILED_EVERY}) AS n
     """,
     f"""
     INSERT INTO vector (image_id, generation_id, v)
@@ -82,8 +82,9 @@ _OTHERS = (
     ) AS found WHERE archive.id = found.id
     """,
     """
-    UPDATE job SET listed = %(rows)s, done = %(rows)s - %(failed)s, failed = %(failed)s, generation_id = %(generation)s,
-        listed_all_at = now(), started_at = now(), finished_at = now(), state = 'done' WHERE id = %(job)s
+    UPDATE job SET listed = %(largest)s, done = %(largest)s - %(failed)s, failed = %(failed)s,
+        generation_id = %(generation)s, listed_all_at = now(), started_at = now(), finished_at = now(), state = 'done'
+    WHERE id = %(job)s
     """,
     "SELECT setval(pg_get_serial_sequence('image', 'id'), %(rows)s)",
 )
@@ -141,7 +142,7 @@ def fill(engine: Engine, rows: int, uris: list[str]) -> Filled:
         "largest": rows - OTHERS * each,
         "job": job_id,
         "generation": generation_id,
-        "failed": rows // FAILED_EVERY,
+        "failed": (rows - OTHERS * each) // FAILED_EVERY,
     }
     with ThreadPoolExecutor(2) as pool:
         images = pool.submit(_fill_images, engine, values)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.ledger import jobs
+from storage.ledger import jobs, report_rows
+from storage.ledger.report_rows import SCANS_FROM
 from storage.ledger.views import PAGES, JobReport
 from storage.objects.pages import IS_FURTHER_PAGE_OF, VERSION_PREFIX
 
@@ -18,27 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-_ROWS_AT_ONCE = 5_000
-
-# The database sorts, on its disk if necessary. A key that was erased since no longer has a name.
-_OUTCOMES = """
-    WITH outcome AS (
-        SELECT entry.image_id,
-            CASE get_byte(shard.outcomes, entry.number::int - 1)
-                WHEN 1 THEN 'done' WHEN 2 THEN 'failed' WHEN 3 THEN 'skipped' ELSE 'pending' END AS name
-        FROM shard, unnest(shard.image_ids) WITH ORDINALITY AS entry(image_id, number) WHERE shard.job_id = :job_id
-        UNION ALL
-        SELECT generate_series(lower(stretch), upper(stretch) - 1), 'skipped'
-        FROM skip, unnest(skip.image_ids) AS stretch WHERE skip.job_id = :job_id
-    )
-    SELECT image.key, outcome.name, failure.error_class, NULL AS reason, outcome.image_id FROM outcome
-    LEFT JOIN image ON image.id = outcome.image_id
-    LEFT JOIN failure ON outcome.name = 'failed' AND failure.job_id = :job_id AND failure.image_id = outcome.image_id
-    UNION ALL
-    SELECT own.key, 'ignored', NULL, ignored.reason, NULL
-    FROM ignored, unnest(ignored.keys) AS own(key) WHERE ignored.job_id = :job_id
-    ORDER BY key NULLS FIRST, image_id
-"""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 _ODD = """
     SELECT count(share) AS share, count(tiles) AS tiles, count(*) FILTER (WHERE pages > 1) AS pages
@@ -55,8 +36,10 @@ _LEFT_OUT = f"""
 """  # noqa: S608  (constants)
 
 
-def summary(session: Session, job_id: int) -> JobReport:
+def summary(session: Session, job_id: int, scans_from: int = SCANS_FROM) -> JobReport:
     """Return the current report of a job. Must be the first statement in its transaction.
+
+    ``scans_from``: how many listed keys make a job large: see ``report_rows``.
 
     Raises:
         NotFoundError: no such job.
@@ -76,7 +59,7 @@ def summary(session: Session, job_id: int) -> JobReport:
     hashed, classes = hashlib.sha256(), Counter[str]()
     first = last = None
     n_lines = n_erased = n_ignored = 0
-    for key, outcome, error_class, reason in _rows(session, job_id):
+    for key, _, outcome, error_class, reason in report_rows.rows(session, job_id, scans_from):
         if key is None:
             n_erased += 1
             continue
@@ -120,18 +103,19 @@ def summary(session: Session, job_id: int) -> JobReport:
     )
 
 
-def lines(session: Session, job_id: int) -> Iterator[bytes]:
+def lines(session: Session, job_id: int, scans_from: int = SCANS_FROM) -> Iterator[bytes]:
     """Yield one JSON line per key, in byte order of keys: key, outcome, class; for ignored keys also the reason.
 
     Must be the first statement in its transaction. ``summary`` gives the SHA-256 of all lines. Versions are omitted: a
     later job that finds a changed object replaces its record, and that must not change the report of an earlier job.
+    ``scans_from``: how many listed keys make a job large: see ``report_rows``.
 
     Raises:
         NotFoundError: no such job.
     """
     _begin(session)
     jobs.view(session, job_id)
-    for key, outcome, error_class, reason in _rows(session, job_id):
+    for key, _, outcome, error_class, reason in report_rows.rows(session, job_id, scans_from):
         if key is not None:
             yield _line(key, outcome, error_class, reason)
 
@@ -142,14 +126,8 @@ def _begin(session: Session) -> None:
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1h'"))
 
 
-def _rows(session: Session, job_id: int) -> Iterator[tuple[str | None, str, str | None, str | None]]:
-    rows = session.execute(text(_OUTCOMES), {"job_id": job_id}, execution_options={"yield_per": _ROWS_AT_ONCE})
-    for row in rows:
-        yield row.key, row.name, row.error_class, row.reason
-
-
 def _line(key: str, outcome: str, error_class: str | None, reason: str | None) -> bytes:
     told = {"key": key, "outcome": outcome, "class": error_class}
     if reason is not None:  # only then: the lines of earlier reports, and so their hashes, stay as they are
         told["reason"] = reason
-    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+    return _encode(told).encode() + b"\n"
