@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from storage.errors import ServiceUnavailableError
+from storage.errors import DatabaseAwayError, ServiceUnavailableError
 from storage.texts import without_secrets
 
 if TYPE_CHECKING:
@@ -45,18 +45,6 @@ _numbers = count(1)
 # plan locks the partitions of every generation that a parameter could name. Therefore psycopg is told what to prepare
 # (``prepare=True``): statements that are sent with every search or batch, on partitions that they name.
 _ONLY_WHEN_ASKED = 2**31
-
-
-class DatabaseAwayError(ServiceUnavailableError):
-    """A database did not answer.
-
-    Attributes:
-        engine: which one.
-    """
-
-    def __init__(self, engine: Engine, message: str) -> None:
-        super().__init__(message)
-        self.engine = engine
 
 
 def make_engine(url: str, *, pool_size: int = 10, connect_seconds: int = 10) -> Engine:

@@ -5,7 +5,10 @@ A leaf class has a ``code``: a stable, documented name that is stored, used as a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 class RamqError(Exception):
@@ -88,3 +91,15 @@ class ServiceUnavailableError(TransientError):
     """A required service (database, broker, object store) cannot be reached."""
 
     code = "service_unavailable"
+
+
+class DatabaseAwayError(ServiceUnavailableError):
+    """A database did not answer.
+
+    Attributes:
+        engine: which one.
+    """
+
+    def __init__(self, engine: Engine, message: str) -> None:
+        super().__init__(message)
+        self.engine = engine

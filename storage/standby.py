@@ -15,7 +15,8 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from storage.database import DatabaseAwayError, make_engine, server_of
+from storage.database import make_engine, server_of
+from storage.errors import DatabaseAwayError
 from storage.liveness import Answer, Liveness
 from storage.remembered import read_only
 

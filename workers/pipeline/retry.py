@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ram_core.errors import CheckpointError, DeviceError, ImageError, UnknownModelError, VocabularyError
-from storage.database import DatabaseAwayError
 from storage.errors import (
+    DatabaseAwayError,
     FatalError,
     ForbiddenError,
     NotFoundError,
