@@ -339,7 +339,8 @@ def main() -> None:
         engine = make_engine(running.database_url, pool_size=10)
         if not done.exists():
             large.configure(FILLING)
-            upgrade(engine)
+        upgrade(engine)
+        if not done.exists():
             uris = [(folder / "archives" / f"{number:02}").as_uri() for number in range(OTHERS + 1)]
             filled = fill(engine, round(chosen.rows), uris)
             done.write_text(json.dumps(asdict(filled)), encoding="utf-8")
