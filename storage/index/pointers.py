@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import func, select
 
-from storage.errors import ServiceUnavailableError
+from storage.errors import RamqError
 from storage.index.manifest import DamagedError
 from storage.results import vectors as repository
 from storage.results.vectors import FORGOTTEN, Pointer
@@ -29,8 +29,8 @@ SHADOW_LOCK = repository.BUILDER_LOCK + 1
 """As ``BUILDER_LOCK``, of shadows: the builder of one never waits for that of the other."""
 
 
-class ShadowUnreadyError(ServiceUnavailableError):
-    """A shadow has nothing yet with which a search could be compared."""
+class ShadowUnreadyError(RamqError):
+    """A shadow has nothing yet with which a search could be compared. Only comparisons meet it."""
 
 
 class Pointers(Protocol):

@@ -144,7 +144,7 @@ WEIGHTS = st.fixed_dictionaries({name: st.sampled_from([0.5, 1.0, 2.0, 3.0]) for
 def test_over_any_span_two_users_that_wait_get_their_shares_within_a_shard(
     ledger: Ledger, events: list[tuple[str, list[int]] | None], weights: dict[str, float]
 ) -> None:
-    for table in ("turn", "shard", "job", "quota"):
+    for table in ("turn", "shard", "listing_range", "job", "quota"):
         ledger.execute(f"DELETE FROM {table}")
     weigh(ledger, **weights)
     jobs = {name: ledger.make_job(by=name) for name in USERS}
