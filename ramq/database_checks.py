@@ -45,7 +45,10 @@ def restore_findings(settings: Settings, engine: Engine) -> list[Finding]:
     if back:
         detail = f"{plural(back, 'image')} that were deleted after the backup was taken are here again"
         findings.append(Finding("restore", "fault", detail, "ramq delete --again"))
+    elif renamed := sum(len(each.renamed) for each in deletions):
+        detail = f"{plural(renamed, 'image')} with another name have the numbers of images that were deleted"
+        findings.append(Finding("restore", "note", detail, "ramq delete --again"))
     if damaged:
-        detail = f"the log of deletions has damaged files: {', '.join(damaged)}"
-        findings.append(Finding("restore", "note", detail, "ramq erasures"))
+        detail = f"the log of deletions has damaged files; copy them from a backup again: {', '.join(damaged)}"
+        findings.append(Finding("restore", "fault", detail, "ramq delete --again"))
     return findings

@@ -369,7 +369,11 @@ def _shadow(settings: Settings, engine: Engine) -> list[Finding]:
         return [fault("shadow", error, "env | grep RAMQ_SHADOW_INDEX_URL")]
     stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
     place = without_secrets(settings.shadow_index_url)
-    return [Finding("shadow", "ok", f"{indexed:,} of {stored:,} vectors in the shadow of the index at {place}")]
+    detail = f"{indexed:,} of {stored:,} vectors in the shadow of the index at {place}"
+    is_empty = bool(stored) and not indexed
+    return [
+        Finding("shadow", "note", detail, "ramq index shadow build") if is_empty else Finding("shadow", "ok", detail)
+    ]
 
 
 def _archive(settings: Settings, source: str) -> list[Finding]:

@@ -12,7 +12,7 @@ from ramq.cli.context import services
 from ramq.cli.erase_again import erase_again
 from ramq.cli.output import agree, as_data, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json, not_empty
-from storage.errors import RamqError, UsageError
+from storage.errors import FatalError, RamqError, UsageError
 from storage.texts import plural, visible
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def delete(
         bool, typer.Option("--again", help="After a restore: what was deleted since the backup was taken.")
     ] = False,
     wrong: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option("--except", metavar="N", help="With --again: deletion N was wrong; its images stay."),
     ] = None,
     renamed: Annotated[
@@ -68,12 +68,11 @@ def delete(
         raise UsageError("the log of deletions has no keys: leave out --keys")
     if report is not None:
         require_writable(report)
+    damaged: list[str] = []
+    done: DeletionReport | None
     with services() as ramq:
         if again:
-            done = erase_again(ramq, wrong or [], renamed=renamed, yes=yes)
-            if done is None:
-                err().print("Nothing to erase: no image that was deleted since the backup exists.")
-                return
+            done, damaged = erase_again(ramq, wrong or [], renamed=renamed, yes=yes)
         elif images:
             if not yes:
                 doomed = ramq.erasures.count(images, archive)
@@ -85,9 +84,15 @@ def delete(
                 count = ramq.erasures.count_below(prefix or "", archive)
                 agree(f"Erase the results of {plural(count, 'image')}?")
             done = ramq.erasures.delete_below(prefix or "", archive, by=ramq.author, keeps_keys=keys)
-        tell_done(done, as_json=as_json)
-        if report is not None:
-            prove(ramq, done, report)
+        if done is not None:
+            tell_done(done, as_json=as_json)
+            if report is not None:
+                prove(ramq, done, report)
+    if damaged:
+        raise FatalError(
+            "what the damaged files of the log name was not erased: copy them from a backup to `erasures` in "
+            "RAMQ_INDEX_URL and run this again, or remove them"
+        )
 
 
 def _require_sense(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ramq.cli.output import agree, err
@@ -16,41 +17,59 @@ if TYPE_CHECKING:
     from storage.results.erasure_views import DeletionReport
 
 
-def erase_again(ramq: Services, wrong: Sequence[int], *, renamed: bool, yes: bool) -> DeletionReport | None:
+def erase_again(
+    ramq: Services, wrong: Sequence[str], *, renamed: bool, yes: bool
+) -> tuple[DeletionReport | None, list[str]]:
     """Show the deletions of the log that the database does not have, ask, and carry them out again.
 
     Args:
         ramq: the services.
-        wrong: numbers of deletions that were wrong. They are taken out of the log.
+        wrong: numbers of deletions that were wrong, or the names of their files. They are taken out of the log.
         renamed: also erase images that have another name than the one that was deleted.
         yes: do not ask.
 
     Returns:
-        None if none of their images exists.
+        What was erased; None: none of their images exists. And the files of the log that are damaged.
 
     Raises:
-        UsageError: the log has no deletion of such a number.
+        UsageError: the log has no deletion of such a number, or several.
     """
     unknown, damaged = ramq.erasures.unknown()
     for name in damaged:
         err().print(visible(f"The log of deletions has a damaged file, which is left out: {name}"), markup=False)
-    numbers = {each.number for each in unknown}
-    if missing := sorted(set(wrong) - numbers):
-        known = ", ".join(map(str, sorted(numbers))) or "none"
-        raise UsageError(f"no deletion {missing[0]} happened after the backup; the log has {known}")
-    struck = [each for each in unknown if each.number in wrong]
-    right = [each for each in unknown if each.number not in wrong]
+    struck = [_named(unknown, each) for each in wrong]
+    kept = {image_id for each in struck for image_id in each.same}
+    right = [
+        replace(each, same=[image_id for image_id in each.same if image_id not in kept])
+        for each in unknown
+        if each not in struck
+    ]
     for each in unknown:
         _tell(each, is_wrong=each in struck)
-    count = sum(len(each.same) + (len(each.renamed) if renamed else 0) for each in right)
+    count = len({image_id for each in right for image_id in (*each.same, *(each.renamed if renamed else ()))})
     if (count or struck) and not yes:
-        agree(_question(count, [each.number for each in struck]))
+        agree(_question(count, struck))
     done = ramq.erasures.delete_again(right, renamed=renamed, by=ramq.author)
     ramq.erasures.strike(struck)
-    return done
+    if done is None:
+        others = len({image_id for each in right for image_id in each.renamed})
+        left = f"no image with the name of a deleted one exists, but {plural(others, 'image')} with another name"
+        err().print(f"Nothing was erased: {left if others else 'no image that was deleted since the backup exists'}.")
+    return done, damaged
 
 
-def _question(count: int, struck: Sequence[int]) -> str:
+def _named(unknown: Sequence[LoggedDeletion], wanted: str) -> LoggedDeletion:
+    found = [each for each in unknown if wanted in {str(each.number), each.file}]
+    if not found:
+        known = ", ".join(str(each.number) for each in unknown) or "none"
+        raise UsageError(f"no deletion {wanted} happened after the backup; the log has {known}")
+    if len(found) > 1:  # after a restore, numbers are given again
+        files = " or ".join(each.file for each in found)
+        raise UsageError(f"{plural(len(found), 'deletion')} have the number {wanted}: name one by its file, {files}")
+    return found[0]
+
+
+def _question(count: int, struck: Sequence[LoggedDeletion]) -> str:
     erase = f"Erase the results of {plural(count, 'image')} again" if count else ""
     forget = f"forget {plural(len(struck), 'wrong deletion')}" if struck else ""
     sentence = " and ".join(filter(None, (erase, forget)))
@@ -60,10 +79,11 @@ def _question(count: int, struck: Sequence[int]) -> str:
 def _tell(deletion: LoggedDeletion, *, is_wrong: bool) -> None:
     """Say in one line what a deletion of the log would erase."""
     head = f"Deletion {deletion.number} by {deletion.said_by}, {deletion.begun_at:%Y-%m-%d %H:%M:%S} UTC"
+    there = f"{len(deletion.same):,} of {plural(deletion.images, 'image')} exist"
     if is_wrong:
-        line = f"{head}: wrong, its {plural(deletion.images, 'image')} stay."
+        line = f"{head}: wrong. {there} and stay."
     else:
-        line = f"{head}: {len(deletion.same):,} of {plural(deletion.images, 'image')} exist again."
+        line = f"{head}: {there} again."
         if deletion.renamed:
             line += (
                 f" {len(deletion.renamed):,} of its numbers belong to images with another name: renamed before the "

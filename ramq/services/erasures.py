@@ -168,6 +168,8 @@ class ErasureClient:
     ) -> DeletionReport | None:
         """Erase the images of deletions of the log that exist again. See ``delete``.
 
+        The log has them already, so this is not logged.
+
         Args:
             deletions: of ``unknown``.
             renamed: also erase images that have another name than the one that was deleted.
@@ -186,7 +188,7 @@ class ErasureClient:
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             return Deletion(kind="images", said_by=by), erased_names.existing(session, sorted(ids))
 
-        return self._carry_out(request, planned, keeps_keys=False)
+        return self._carry_out(request, planned, keeps_keys=False, is_logged=False)
 
     def strike(self, deletions: Sequence[LoggedDeletion]) -> None:
         """Take deletions out of the log, because they were wrong: their images stay."""
@@ -240,6 +242,7 @@ class ErasureClient:
         planned: Callable[[Session], tuple[Deletion, Sequence[int]]],
         *,
         keeps_keys: bool,
+        is_logged: bool = True,
     ) -> DeletionReport:
         asked = _hash_of(request)
         with unit_of_work(self._engine) as session:
@@ -248,7 +251,8 @@ class ErasureClient:
                 deletion, ids = planned(session)
                 deletion.request_sha256 = asked
                 deletion_id = erasures.plan(session, deletion, ids, keeps_keys=keeps_keys)
-        self._log(deletion_id)
+        if is_logged:
+            self._log(deletion_id)
         while self._erase_next(deletion_id):
             pass
         with unit_of_work(self._engine) as session:

@@ -104,6 +104,9 @@ class ShadowClient:
         builder = make_shadow_builder(self._settings, self._engine)
         builder.check()
         found = {generation_id: builder.verify(generation_id) for generation_id in self._generations()}
+        for view in self.status():
+            if view.vectors_stored and not view.vectors_indexed:
+                found[view.generation_id].append("nothing is in the shadow: run `ramq index shadow build`")
         wrong, right = "`ramq index rebuild`", "`ramq index shadow build --again`"
         return {number: [line.replace(wrong, right) for line in lines] for number, lines in found.items()}
 

@@ -103,13 +103,22 @@ def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion],
     known = erased_names.known(session)
     for name in place.names(FOLDER):
         match = _NAME.fullmatch(name)
-        # Only what is unknown is read: there may be many files, and some are large.
-        if match and (int(match[1]), datetime.strptime(f"{match[2]}+0000", f"{_TIME}%z")) not in known:
-            try:
+        if match is None:
+            continue
+        try:
+            # Only what is unknown is read: there may be many files, and some are large.
+            if (int(match[1]), _time_of(match[2], name)) not in known:
                 found.append(_compared(session, name, _read(place, name)))
-            except DamagedError:
-                unreadable.append(name)
+        except DamagedError:
+            unreadable.append(name)
     return sorted(found, key=lambda each: each.begun_at), sorted(unreadable)
+
+
+def _time_of(words: str, name: str) -> datetime:
+    try:
+        return datetime.strptime(f"{words}+0000", f"{_TIME}%z")
+    except ValueError as error:
+        raise DamagedError(f"{name} has no time in its name") from error
 
 
 def _compared(session: Session, name: str, entry: _Entry) -> LoggedDeletion:
@@ -140,7 +149,8 @@ def _read(place: FileStorage, name: str) -> _Entry:
         if entry["format"] != FORMAT:
             raise DamagedError(f"{name} was written by another version of ramq")
         images = [(int(number), str(digest)) for number, digest in entry["images"]]
-        datetime.fromisoformat(entry["begun_at"])
+        if datetime.fromisoformat(entry["begun_at"]).tzinfo is None:
+            raise DamagedError(f"{name} does not say of which time zone its time is")
         return _Entry(int(entry["deletion"]), entry["begun_at"], str(entry["said_by"]), str(entry["salt"]), images)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DamagedError(f"{name} is not readable") from error

@@ -181,6 +181,7 @@ def test_work_that_waits_while_the_only_worker_is_gone(look: Any, engine: Engine
                    VALUES (1, 'file:///photos', '', 'lite', 'none', 0, 'running')"""
             )
         )
+        connection.execute(text("INSERT INTO listing_range (job_id) SELECT id FROM job"))
     assert the_fault(look()).next == "ramq worker"
 
 

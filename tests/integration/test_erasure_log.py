@@ -111,6 +111,7 @@ def test_what_was_deleted_after_the_backup_is_found_and_deleted_again(client: Te
     assert count(services) == before - 2
     assert services.erasures.verify(report.deletion_id).deletion.said_by == "ben"
     assert [each.same for each in unknown(services)] == [[]]
+    assert len(entries(services)) == 1  # the log has it already
     assert restore_findings(services.settings, services.engine) == []
     assert services.erasures.delete_again(unknown(services)) is None
 
@@ -137,15 +138,74 @@ def test_a_wrong_deletion_is_taken_out_of_the_log(client: TestClient) -> None:
     assert count(services) >= PHOTOGRAPHS
 
 
-def test_a_damaged_file_of_the_log_is_named_and_hides_no_other(client: TestClient) -> None:
+def environment_of(services: Services, broker_url: str) -> dict[str, str]:
+    return {
+        "RAMQ_DATA_DIR": str(services.settings.data_dir),
+        "RAMQ_DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
+        "RAMQ_BROKER_URL": broker_url,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("deletion-000000099-20260101T000000000000.json", '{"format": 1'),
+        ("deletion-000000099-20269930T991852315022.json", "{}"),
+        (
+            "deletion-000000099-20260101T000000000000.json",
+            '{"format": 1, "deletion": 99, "begun_at": "2026-01-01T00:00:00", "said_by": "", "salt": "", "images": []}',
+        ),
+        ("deletion-000000099-20260101T000000000000.json", "[" * 100_000),
+    ],
+    ids=["cut", "no time", "no zone", "deep"],
+)
+def test_a_damaged_file_of_the_log_is_named_and_hides_no_other(
+    client: TestClient, broker_url: str, name: str, content: str
+) -> None:
     services = services_of(client)
     as_of_an_older_backup(services, [3])
     [file] = entries(services)
-    bad = file.with_name("deletion-000000099-20260101T000000000000.json")
-    bad.write_text('{"format": 1')
+    file.with_name(name).write_text(content)
     deletions, damaged = services.erasures.unknown()
     assert [each.same for each in deletions] == [[3]]
-    assert damaged == [bad.name]
+    assert damaged == [name]
+    done = run_here(["delete", "--again", "--yes"], environment_of(services, broker_url))
+    assert done.returncode != 0
+    assert "what the damaged files of the log name was not erased" in done.stderr
+    assert [each.same for each in services.erasures.unknown()[0]] == [[]]
+    [finding] = restore_findings(services.settings, services.engine)
+    assert (finding.state, name in finding.detail) == ("fault", True)
+
+
+def test_a_number_that_was_given_twice_has_to_be_told_by_its_file(client: TestClient, broker_url: str) -> None:
+    services = services_of(client)
+    as_of_an_older_backup(services, [3, 4])
+    with unit_of_work(services.engine) as session:
+        session.execute(text("SELECT setval(pg_get_serial_sequence('deletion', 'id'), 1, false)"))
+    as_of_an_older_backup(services, [4, 5])
+    first, second = unknown(services)
+    assert first.number == second.number
+    environment, before = environment_of(services, broker_url), count(services)
+    twice = run_here(["delete", "--again", "--except", str(first.number), "--yes"], environment)
+    assert (twice.returncode, "2 deletions have the number" in twice.stderr) == (2, True)
+    assert (count(services), len(entries(services))) == (before, 2)
+    done = run_here(["delete", "--again", "--except", second.file, "--yes"], environment)
+    assert done.returncode == 0, done.stderr
+    with unit_of_work(services.engine) as session:
+        left = session.scalars(text("SELECT id FROM image WHERE id IN (3, 4, 5) ORDER BY id")).all()
+    assert list(left) == [4, 5]
+
+
+def test_images_with_another_name_are_told_at_the_end_and_by_doctor(client: TestClient, broker_url: str) -> None:
+    services = services_of(client)
+    as_of_an_older_backup(services, [3])
+    with unit_of_work(services.engine) as session:
+        session.execute(text("UPDATE archive SET uri = uri || 'b'"))
+    done = run_here(["delete", "--again", "--yes"], environment_of(services, broker_url))
+    assert done.returncode == 0
+    assert "but 1 image with another name" in done.stderr
+    [finding] = restore_findings(services.settings, services.engine)
+    assert (finding.state, finding.next) == ("note", "ramq delete --again")
 
 
 def test_the_command_shows_what_it_would_delete_again_and_leaves_out_what_was_wrong(
@@ -155,11 +215,7 @@ def test_the_command_shows_what_it_would_delete_again_and_leaves_out_what_was_wr
     as_of_an_older_backup(services, [3])
     as_of_an_older_backup(services, [4, 5])
     first, second = unknown(services)
-    environment = {
-        "RAMQ_DATA_DIR": str(services.settings.data_dir),
-        "RAMQ_DATABASE_URL": services.engine.url.render_as_string(hide_password=False),
-        "RAMQ_BROKER_URL": broker_url,
-    }
+    environment = environment_of(services, broker_url)
     asked = run_here(["delete", "--again"], environment)
     assert asked.returncode == 2  # nobody could answer
     other = run_here(["delete", "--again", "--except", "77", "--yes"], environment)
@@ -170,11 +226,11 @@ def test_the_command_shows_what_it_would_delete_again_and_leaves_out_what_was_wr
     assert done.returncode == 0, done.stderr
     assert f"Deletion {first.number} by ann" in done.stderr
     assert "1 of 1 image exist again" in done.stderr
-    assert "wrong, its 2 images stay" in done.stderr
+    assert "wrong. 2 of 2 images exist and stay" in done.stderr
     assert count(services) == before - 1
     again = run_here(["delete", "--again", "--yes"], environment)
     assert again.returncode == 0
-    assert "Nothing to erase" in again.stderr
+    assert "Nothing was erased" in again.stderr
 
 
 @pytest.mark.parametrize("words", [["--except", "1", "3"], ["--again", "3"], ["--again", "--archive", "1"]])
