@@ -370,10 +370,8 @@ def _shadow(settings: Settings, engine: Engine) -> list[Finding]:
     stored, indexed = sum(view.vectors_stored for view in views), sum(view.vectors_indexed for view in views)
     place = without_secrets(settings.shadow_index_url)
     detail = f"{indexed:,} of {stored:,} vectors in the shadow of the index at {place}"
-    is_empty = bool(stored) and not indexed
-    return [
-        Finding("shadow", "note", detail, "ramq index shadow build") if is_empty else Finding("shadow", "ok", detail)
-    ]
+    is_filled = indexed or not stored
+    return [Finding("shadow", *(("ok", detail) if is_filled else ("note", detail, "ramq index shadow build")))]
 
 
 def _archive(settings: Settings, source: str) -> list[Finding]:
