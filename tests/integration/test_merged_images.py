@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.services
 
-OLD = 6
-"""The number that the new name had: listed keys take one each, also those that are known."""
+OLD = 4
+"""The number that the new name had. Listed keys that are known take none."""
 
 
 @pytest.fixture
