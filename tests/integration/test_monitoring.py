@@ -15,6 +15,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ramq.services.job_wishes import JobWishes
+from ramq.web.metrics import _search_metrics
+from ramq.wiring import Services
+from storage.standby import make_standby_engine
 from tests.services.recognised import CAT, make_worker
 from tests.services.web import services_of
 from tests.unit.test_docs import check
@@ -69,6 +72,7 @@ def exposed(client: TestClient, photograph: Path, folder: Path) -> dict[str, set
     worker._publish()
     client.get("/v1/search", params={"tag": CAT})
     scraped = client.get("/metrics").text + generate_latest(worker.metrics.registry).decode()
+    scraped += of_a_standby(services)
     worker.leave()
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(scraped):
@@ -76,6 +80,18 @@ def exposed(client: TestClient, photograph: Path, folder: Path) -> dict[str, set
             # Prometheus adds `instance`; every other label must be there already.
             labels.setdefault(sample.name, {"instance"}).update(sample.labels)
     return labels
+
+
+def of_a_standby(services: Services) -> str:
+    """What a web server says of searches that have a standby. The database stands in for it."""
+    standby = make_standby_engine(services.engine.url.render_as_string(hide_password=False))
+    others = Services(services.settings, services.engine, None, is_reachable=False, search_engine=standby)
+    with others.databases.watched():
+        _ = others.databases.chosen  # was asked once
+        said = [*_search_metrics(others.databases)]
+    standby.dispose()
+    lines = [f"{sample.name} {sample.value}" for family in said for sample in family.samples]
+    return "\n".join([*lines, "ramq_search_standby_behind_seconds 0", ""])  # which only a real standby has
 
 
 def unknown(expression: str, labels: dict[str, set[str]]) -> set[str]:
