@@ -119,7 +119,7 @@ def _require(session: Session, watch_id: int) -> None:
         raise unknown(watch_id)
 
 
-_OF_JOBS = ("shard", "skip", "ignored", "naming", "job_key", "notice")
+_OF_JOBS = ("listing_range", "shard", "skip", "ignored", "naming", "job_key", "notice")
 
 # Results of further stages say for which job they are, and whether they are wanted again is told by what that job was
 # asked for. So jobs with such stages stay. So do those with failures: these say why images have no record.
