@@ -74,7 +74,7 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         keep_place=settings.keep_place,
         reads_truncated=settings.truncated == "read",
     )
-    return Worker(
+    worker = Worker(
         services.engine,
         models,
         options,
@@ -84,6 +84,10 @@ def make_worker(services: Services, models: ModelHolder | None = None) -> Worker
         s3=settings.s3,
         near=settings.near,
     )
+    planner, begin = worker._planner, worker._planner.begin
+    # On a busy machine a step of a listing may end before the listing does, and no thread goes on with it here.
+    planner.begin = lambda should_stop: begin(should_stop) or planner.go_on(should_stop)  # type: ignore[method-assign]
+    return worker
 
 
 def run(services: Services, jobs: Sequence[JobView]) -> list[JobView]:
