@@ -31,8 +31,9 @@ def of_deletion(session: Session, deletion_id: int, salt: str) -> list[tuple[int
     rows = session.execute(
         text(
             f"""{_NAMED} JOIN (
-                    SELECT stretch FROM deletion_part, unnest(image_ids) AS stretch WHERE deletion_id = :id
-                ) AS part ON image.id >= lower(stretch) AND image.id < upper(stretch) ORDER BY image.id"""  # noqa: S608  (constants)
+                    SELECT generate_series(lower(stretch), upper(stretch) - 1) AS id
+                    FROM deletion_part, unnest(image_ids) AS stretch WHERE deletion_id = :id
+                ) AS part ON image.id = part.id ORDER BY image.id"""  # noqa: S608  (constants)
         ),
         {"salt": salt, "id": deletion_id},
     )
