@@ -10,7 +10,6 @@ the job to the end of the commit (``others_wait_ms``). That tells what more mach
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from benchmarks.ledger_rate import figures, servers
-from benchmarks.processor import measured
+from benchmarks.ledger_rate import figures, together
 from benchmarks.report import begin, options, write
 from tests.services.breakable import breakable_services
 from tests.services.postgres import PostgresServer
@@ -37,22 +35,7 @@ def plan(running: BreakableServices, url: str, keys: int, planners: int, checkou
     """List the archive with so many processes that run the code of ``checkout``."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     command = [sys.executable, CLIENT, "list", url, str(keys)]
-    clients = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(planners)
-    ]
-    for client in clients:
-        assert client.stdout is not None
-        if client.stdout.readline() != "ready\n":
-            raise RuntimeError("a planner did not start")
-    with measured(url, *servers(running)) as usage:
-        for client in clients:
-            assert client.stdin is not None
-            client.stdin.write("go\n")
-            client.stdin.flush()
-        told = [json.loads(client.stdout.readline()) for client in clients if client.stdout is not None]
-    for client in clients:
-        client.communicate()
+    told, usage = together(running, url, command, environment, planners)
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         check = """SELECT (SELECT sum(listed) FROM job), (SELECT images FROM archive), (SELECT count(*) FROM image),
             (SELECT sum(cardinality(image_ids)) FROM shard)"""

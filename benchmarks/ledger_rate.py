@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from benchmarks.ledger_client import WIDTH
-from benchmarks.processor import measured
+from benchmarks.processor import Usage, measured
 from benchmarks.search_data import CHUNK, Maker, load, prepare
 from storage.database import make_engine, unit_of_work
 from storage.migrate import upgrade
@@ -65,13 +65,24 @@ def write_alone(
     """Let so many processes with the code of ``checkout`` write the job that ``fill`` made."""
     command = [sys.executable, str(Path(__file__).with_name("ledger_client.py")), url, str(batch_size)]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    told, usage = together(running, url, command, environment, writers)
+    if sum(one["images"] for one in told) != images:
+        raise RuntimeError(f"{told} of {images} images were written: the figures mean nothing")
+    return {"writers": writers, "batch_size": batch_size, **figures(usage, images)}
+
+
+def together(
+    running: BreakableServices, url: str, command: list[str], environment: dict[str, str], count: int
+) -> tuple[list[dict[str, Any]], Usage]:
+    """Let so many clients begin at the same moment. Return what each said at its end, and what that took."""
     clients = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(writers)
+        for _ in range(count)
     ]
     for client in clients:
         assert client.stdout is not None
-        assert client.stdout.readline() == "ready\n"
+        if client.stdout.readline() != "ready\n":
+            raise RuntimeError("a client did not start")
     with measured(url, *servers(running)) as usage:
         for client in clients:
             assert client.stdin is not None
@@ -80,9 +91,7 @@ def write_alone(
         told = [json.loads(client.stdout.readline()) for client in clients if client.stdout is not None]
     for client in clients:
         client.communicate()
-    if sum(one["images"] for one in told) != images:
-        raise RuntimeError(f"{told} of {images} images were written: the figures mean nothing")
-    return {"writers": writers, "batch_size": batch_size, **figures(usage, images)}
+    return told, usage
 
 
 def servers(running: BreakableServices) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.output import err, out, print_json, print_table, tell_problems
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from ramq.cli.shadow import shadow
 from storage.texts import plural, visible
@@ -141,16 +141,7 @@ def index_verify(as_json: Json = False) -> None:
     with services() as ramq:
         builder = make_builder(ramq.settings, ramq.engine)
         problems = {generation_id: builder.verify(generation_id) for generation_id in ramq.index.generations()}
-    if as_json:
-        print_json({"problems": problems})
-    else:
-        for generation_id, lines in problems.items():
-            for line in lines:
-                out().print(f"generation {generation_id}: {visible(line)}", markup=False)
-    if any(problems.values()):
-        raise typer.Exit(1)
-    if not as_json:
-        err().print("The index and the database agree.")
+    tell_problems(problems, "index", as_json=as_json)
 
 
 def _for_each_generation(action: str) -> None:

@@ -16,7 +16,7 @@ from storage.errors import UsageError
 from storage.texts import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -203,3 +203,17 @@ def file_size(size_bytes: int) -> str:
     if 0 < size_bytes < 100_000:
         return f"{size_bytes / 1e3:.1f} kB"
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes else "-"
+
+
+def tell_problems(problems: Mapping[int, Sequence[str]], what: str, *, as_json: bool) -> None:
+    """Print what a check of an index found in each generation. Exit 1 if that is anything."""
+    if as_json:
+        print_json({"problems": problems})
+    else:
+        for generation_id, lines in problems.items():
+            for line in lines:
+                out().print(f"generation {generation_id}: {visible(line)}", markup=False)
+    if any(problems.values()):
+        raise typer.Exit(1)
+    if not as_json:
+        err().print(f"The {what} and the database agree.")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramq.cli.context import services
-from ramq.cli.output import err, out, print_json, print_table
+from ramq.cli.output import err, print_json, print_table, tell_problems
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
-from storage.texts import plural, visible
+from storage.texts import plural
 
 if TYPE_CHECKING:
     from ramq.services.shadow import ShadowClient
@@ -85,16 +85,7 @@ def verify(as_json: Json = False) -> None:
     """
     with services() as ramq:
         problems = ramq.shadow.verify()
-    if as_json:
-        print_json({"problems": problems})
-    else:
-        for generation_id, lines in problems.items():
-            for line in lines:
-                out().print(f"generation {generation_id}: {visible(line)}", markup=False)
-    if any(problems.values()):
-        raise typer.Exit(1)
-    if not as_json:
-        err().print("The shadow and the database agree.")
+    tell_problems(problems, "shadow", as_json=as_json)
 
 
 @shadow.command("drop")
