@@ -229,8 +229,6 @@ class Planner:
                 listings.forget_named(session, listing.job_id)
             listings.lock_running(session, listing)
             listings.end(session, listing)
-            if listing.manifest_version is None:
-                unfound.unmark_listed(session, listing.job_id)
             follow(session, listing.job_id, self._shard_size)
         finish_jobs(self._engine)
 

@@ -123,27 +123,3 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
         },
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
-
-
-def unmark_listed(session: Session, job_id: int) -> None:
-    """Take back the marks of keys that the job did list, once all of its ranges are.
-
-    Where a server answers in an order of its own, a planner may mark keys that another one lists in its range.
-    """
-    session.execute(
-        text(
-            """
-            UPDATE image SET missing_since = NULL FROM job
-            WHERE job.id = :job_id AND job.listed_all_at IS NOT NULL AND image.archive_id = job.archive_id
-              AND image.missing_since >= job.started_at
-              AND (SELECT count(*) FROM listing_range WHERE job_id = :job_id) > 1
-              AND NOT EXISTS (SELECT FROM failure WHERE failure.job_id = :job_id AND failure.image_id = image.id)
-              AND image.id IN (
-                  SELECT unnest(image_ids) FROM shard WHERE job_id = :job_id
-                  UNION ALL
-                  SELECT generate_series(lower(stretch), upper(stretch) - 1)
-                  FROM skip, unnest(skip.image_ids) AS stretch WHERE skip.job_id = :job_id)
-            """
-        ),
-        {"job_id": job_id},
-    )

@@ -68,7 +68,8 @@ def cut_between(first_after: Callable[[str], str | None], prefix: str, after: st
             least = middle + 1
         else:
             most = middle
-    cut = stem + signs[(least - 1) // 2] if least else stem + sign + LAST
+    # Not the sign alone: a server that keeps folders lists nothing in a folder of that name after it.
+    cut = stem + (signs[(least - 1) // 2] if least > 1 else sign) + LAST
     return cut if _is_good(cut) and (until is None or cut < until) else None
 
 

@@ -66,16 +66,11 @@ class BucketLister:
         def first_after(key: str) -> str | None:
             found = self._ask_in_order(Prefix=prefix, MaxKeys=2, StartAfter=key).get("Contents", [])
             keys = [item["Key"] for item in found if item["Key"] != key]  # some servers include the key itself
-            # An answer that begins before the key: the next range would list what this one marks as missing.
-            if keys and keys[0] < key:
-                raise DisorderedError
             return keys[0] if keys else None
 
         cut = None
         try:
             cut = cut_between(first_after, prefix, after, until)
-            if cut is not None:
-                first_after(cut)
         except DisorderedError:
             self._is_ordered = False
         return cut if self._is_ordered else None

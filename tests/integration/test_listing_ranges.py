@@ -136,6 +136,13 @@ def test_numbers_and_folders_are_cut_near_the_middle() -> None:
         assert 0.2 < right / len(keys) < 0.8, cut
 
 
+def test_a_cut_is_no_folder_of_which_a_server_would_list_nothing_after_its_name() -> None:
+    keys = [f"big/deep/{folder}/{n:03}.jpg" for folder in range(10) for n in range(20)]
+    for after in keys[:-1]:
+        cut = cut_between(first_after(keys), "", after, None)
+        assert cut is None or not any(key.startswith(f"{cut}/") for key in keys), (after, cut)
+
+
 def test_what_is_not_in_order_is_not_cut() -> None:
     with pytest.raises(DisorderedError):
         cut_between(lambda _: "a", "", "b/0001", None)
