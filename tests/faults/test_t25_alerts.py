@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 WITHOUT_DATA = {
     'sum(rate(ramq_http_requests_total{status=~"5.."}[$__rate_interval]))': "no request fails on a calm day",
+    "min by (instance) (ramq_search_reads_standby)": "there is no standby",
+    "sum by (instance) (rate(ramq_search_fallbacks_total[5m]))": "there is no standby",
+    "max by (instance) (ramq_search_standby_behind_seconds)": "there is no standby",
 }
 """Queries of panels that may have no data, each with the reason."""
 
