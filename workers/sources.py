@@ -13,6 +13,7 @@ from storage.objects.base import TOO_LONG_VERSION, RangedStore, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.pages import PageStore
+from storage.objects.parallel_listing import is_ascending
 from storage.objects.source import open_store, parse_source
 from storage.objects.written_keys import as_written
 from storage.results import images
@@ -100,3 +101,14 @@ def _end_of(last: ObjectInfo) -> str:
     """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
     stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
     return f"{last.key}\U0010ffff" if stands_for_more else last.key
+
+
+def in_order(page: list[ObjectInfo], after: str | None) -> bool:
+    """Return whether a page has the order of its keys' bytes, and comes after the page before.
+
+    Args:
+        page: the keys. Those with a fault are left aside: they may not be what the store listed.
+        after: the last key of the page before; None: this is the first page.
+    """
+    keys = [info.key for info in page if not info.version.startswith("!")]
+    return is_ascending(keys if after is None else [after, *keys])
