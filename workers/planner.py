@@ -23,7 +23,7 @@ from storage.ledger.quotas import NoRoomError
 from storage.ledger.waiting import Able
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
-from storage.results import archives, contents, images
+from storage.results import archives, contents, images, vectors
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
 from workers.file_pages import PageLimits, upsert_page
@@ -33,7 +33,7 @@ from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archiv
 from workers.pipeline.retry import backoff_seconds
 from workers.ranges import CUT_AFTER, Cutter
 from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
-from workers.sources import Sources, in_order
+from workers.sources import Sources, with_order
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
@@ -216,7 +216,11 @@ class Planner:
             return
         with unit_of_work(self._engine) as session:
             listings.require(session, listing)
-            if listing.cursor is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
+            if (
+                listing.cursor is None
+                and listing.manifest_version is None
+                and self._asks_whether_gone(session, listing)
+            ):
                 return
         if not listing.is_disordered:
             self._read_sidecars(listing, [], listing.cursor, listing.until)
@@ -236,10 +240,9 @@ class Planner:
                 bounds = listing.cursor, listing.until
                 unfound.mark_missing(session, listing.archive_id, listing.prefix, *bounds, job_id=listing.job_id)
             listings.lock_running(session, listing)
-            if listing.manifest_version is None and not is_settled and listings.is_last(session, listing):
-                # Another planner may have found out meanwhile.
-                if archives.is_disordered(session, listing.archive_id):
-                    return False
+            may_settle = listing.manifest_version is None and not is_settled and listings.is_last(session, listing)
+            if may_settle and archives.is_disordered(session, listing.archive_id):  # another planner may have noted it
+                return False
             listings.end(session, listing)
             follow(session, listing.job_id, self._shard_size)
         return True
@@ -251,8 +254,8 @@ class Planner:
         with unit_of_work(self._engine) as session:
             listings.require(session, listing)
             images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
-            missing = unfound.settle(session, listing.archive_id, listing.prefix, listing.job_id)
-        log.info("settled", missing=missing)
+            there = unfound.settle(session, listing.archive_id, listing.prefix, listing.job_id)
+            vectors.touch(session, there)
 
     def _record_pages(
         self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]
@@ -267,7 +270,7 @@ class Planner:
         while (found := next(reading.pages, None)) is not None:
             cursor, page = found
             if page:
-                listing = self._noted(listing, page)
+                listing = with_order(self._engine, listing, page)
                 self._read_sidecars(listing, page, listing.cursor, cursor)
                 self._record(listing, generation_id, page, listing.cursor, cursor)
                 listing = replace(listing, cursor=cursor)
@@ -284,15 +287,6 @@ class Planner:
                 if shorter is not None:
                     listing, reading = shorter, self._sources.open(shorter)
         return True, listing
-
-    def _noted(self, listing: ClaimedListing, page: list[ObjectInfo]) -> ClaimedListing:
-        """Remember it if the store of an archive does not list keys in the order of their bytes."""
-        if listing.manifest_version is not None or listing.is_disordered or in_order(page, listing.cursor):
-            return listing
-        log.info("keys are not listed in the order of their bytes", after=listing.cursor, key=page[0].key)
-        with unit_of_work(self._engine) as session:
-            archives.note_disorder(session, listing.archive_id)
-        return replace(listing, is_disordered=True)
 
     def _renew(self, listing: ClaimedListing) -> None:
         with unit_of_work(self._engine) as session:

@@ -260,7 +260,7 @@ def is_last(session: Session, listing: ClaimedListing) -> bool:
     """Return whether all other ranges of a job are listed, in the transaction that holds the job."""
     others = "SELECT FROM listing_range WHERE job_id = :job_id AND id <> :id AND done_at IS NULL"
     values = {"job_id": listing.job_id, "id": listing.range_id}
-    return not session.scalar(text(f"SELECT EXISTS ({others})"), values)  # noqa: S608  (a constant)
+    return not session.scalar(text(f"SELECT EXISTS ({others})"), values)
 
 
 def end(session: Session, listing: ClaimedListing) -> bool:

@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from storage.objects.base import UNREADABLE_VERSION, ObjectInfo
 from storage.objects.pages import FILE_KEY, IS_PAGE
-from storage.results import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,10 +146,11 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
 
 
-def settle(session: Session, archive_id: int, prefix: str, job_id: int) -> int:
-    """Mark the known keys that a job's whole listing did not find, whatever its order was. Return how many.
+def settle(session: Session, archive_id: int, prefix: str, job_id: int) -> list[int]:
+    """Mark the known keys that a job's whole listing did not find, whatever its order was.
 
-    All keys of the listed part are read. What pages marked before the order was known is taken back.
+    All keys of the listed part are read. What pages marked before the order was known is taken back: these images are
+    returned.
 
     Args:
         session: has an empty temporary table ``listed`` (see ``images.upsert_page``).
@@ -160,7 +160,8 @@ def settle(session: Session, archive_id: int, prefix: str, job_id: int) -> int:
     """
     session.execute(text(_FOUND), {"job_id": job_id})
     session.execute(text("ANALYZE listed"))
-    vectors.touch(session, session.scalars(text(_FALSELY_MARKED), {"job_id": job_id}).all())
+    found_again = list(session.scalars(text(_FALSELY_MARKED), {"job_id": job_id}))
     folders = session.scalars(text("SELECT key FROM listed WHERE right(key, 1) = '/'"))
     ignored = [ObjectInfo(key, "", 0, None, ignored="folder", stands_for_all=True) for key in folders]
-    return mark_missing(session, archive_id, prefix, None, None, ignored, job_id=job_id)
+    mark_missing(session, archive_id, prefix, None, None, ignored, job_id=job_id)
+    return found_again
