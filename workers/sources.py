@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,7 +16,6 @@ from storage.objects.base import TOO_LONG_VERSION, RangedStore, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.pages import PageStore
-from storage.objects.parallel_listing import is_ascending
 from storage.objects.source import open_store, parse_source
 from storage.objects.written_keys import as_written
 from storage.results import archives, images
@@ -116,7 +116,8 @@ def with_order(engine: Engine, listing: ClaimedListing, page: list[ObjectInfo]) 
     if listing.is_disordered or listing.manifest_version is not None:
         return listing
     keys = [info.key for info in page if not info.version.startswith("!")]
-    if is_ascending([*([listing.cursor] if listing.cursor is not None else []), *keys]):
+    in_order = [listing.cursor or "", *keys]
+    if all(one <= other for one, other in pairwise(in_order)):  # equal: only the beginning of long keys is kept
         return listing
     log.info("keys are not listed in the order of their bytes", after=listing.cursor)
     with unit_of_work(engine) as session:
