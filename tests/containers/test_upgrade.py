@@ -45,17 +45,26 @@ def git(*words: str) -> bytes:
 
 
 def earlier() -> str:
-    """The last release; without one, the newest commit whose schema is some migrations older than ours."""
+    """The last release; without one, the newest commit whose schema is some migrations older than ours.
+
+    It has all of our migrations up to its last one: where two lines of work were merged, a commit of one of them may lack
+    some.
+    """
     tags = git("tag", "--list", "v*", "--merged", "HEAD", "--sort=-creatordate").decode().split()
     if tags:
         return tags[0]
     wanted = int(revision.head()) - _MIGRATIONS_BACK
+    ours = _migrations("HEAD")
     for commit in git("log", "--format=%h", "--", "migrations/versions").decode().split():
-        names = git("ls-tree", "--name-only", commit, "migrations/versions/").decode().split()
-        numbers = [int(name.rpartition("/")[2][:4]) for name in names if name.endswith(".py")]
-        if max(numbers) <= wanted:
+        known = _migrations(commit)
+        if known[-1] <= wanted and known == [number for number in ours if number <= known[-1]]:
             return commit
     pytest.skip("this clone has no history to build an earlier version from")
+
+
+def _migrations(commit: str) -> list[int]:
+    names = git("ls-tree", "--name-only", commit, "migrations/versions/").decode().split()
+    return sorted(int(name.rpartition("/")[2][:4]) for name in names if name.endswith(".py"))
 
 
 @pytest.fixture(scope="module")
