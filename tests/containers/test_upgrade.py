@@ -47,8 +47,7 @@ def git(*words: str) -> bytes:
 def earlier() -> str:
     """The last release; without one, the newest commit whose schema is some migrations older than ours.
 
-    It has all of our migrations up to its last one: where two lines of work were merged, a commit of one of them may lack
-    some.
+    It has all of our migrations up to its last one. Where two lines of work were merged, a commit of one may lack some.
     """
     tags = git("tag", "--list", "v*", "--merged", "HEAD", "--sort=-creatordate").decode().split()
     if tags:
