@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ramq.services.author import LOCAL
 from storage.database import unit_of_work
-from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
+from storage.errors import DatabaseAwayError, NotFoundError, RamqError, ServiceUnavailableError, UsageError
 from storage.index import erasure_log
 from storage.ledger import ignored
 from storage.results import archives, erased_names, erasures, file_pages, lookup
@@ -18,6 +18,7 @@ from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
 from storage.results.images import keys_by_archive
 from storage.results.index_rows import indexed
 from storage.tables import Deletion
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -202,6 +203,8 @@ class ErasureClient:
     def verify(self, deletion_id: int, *, tells_images: bool = False) -> ErasureReport:
         """Look for traces of a deletion's images in the database and the files of the index, and report them.
 
+        A place that cannot be asked, such as a shadow that does not answer, is told in the report, which is no proof then.
+
         Args:
             deletion_id: the deletion.
             tells_images: list the ids, and the keys if they were kept.
@@ -209,20 +212,24 @@ class ErasureClient:
         Raises:
             NotFoundError: there is no such deletion.
         """
-        from storage.index.erasure_check import AGAIN, in_database, in_files  # noqa: PLC0415  (faiss; only this needs it)
+        from storage.index.erasure_check import AGAIN, in_files, in_tables  # noqa: PLC0415  (faiss; only this needs it)
 
         with unit_of_work(self._engine) as session:
             found = erasures.views(session, deletion_id)
             if not found:
                 raise NotFoundError(f"there is no deletion {deletion_id}")
             ids = erasures.ids(session, deletion_id)
-            places = in_database(session, self._index(), deletion_id, ids)
+            places = in_tables(session, deletion_id)
             sources = indexed(session, with_dropped=True)
             feature_files = erasures.feature_files(session, deletion_id)
             keys = erasures.keys(session, deletion_id) if tells_images else None
         # After the transaction, because reading files may take longer than a transaction may be idle.
-        places += in_files(self._index().store, ids, feature_files, sources)
-        places += self._in_shadow(ids)
+        for place, look in (
+            ("searches", lambda: self._in_searches(ids)),
+            ("files of the index and of features", lambda: in_files(self._index().store, ids, feature_files, sources)),
+            ("the shadow of the index", lambda: self._in_shadow(ids)),
+        ):
+            places += _asked(place, look, deletion_id)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
@@ -230,11 +237,17 @@ class ErasureClient:
         return ErasureReport(
             deletion=found[0],
             verified_at=datetime.now(UTC),
-            is_clean=found[0].finished_at is not None and not any(place.left for place in places),
+            is_clean=found[0].finished_at is not None and all(place.left == 0 for place in places),
             traces=places,
             ids=ids.tolist() if tells_images else None,
             keys=keys,
         )
+
+    def _in_searches(self, ids: NDArray[np.int64]) -> list[Trace]:
+        from storage.index.erasure_check import in_searches  # noqa: PLC0415  (faiss)
+
+        with unit_of_work(self._engine) as session:
+            return in_searches(session, self._index(), ids)
 
     def _carry_out(
         self,
@@ -306,6 +319,17 @@ class ErasureClient:
             erasures.note(session, deletion_id, {"thumbnails": thumbnails})
             erasures.close_part(session, part)
         return True
+
+
+def _asked(place: str, look: Callable[[], list[Trace]], deletion_id: int) -> list[Trace]:
+    """Return what ``look`` found, or a trace that says why the place could not be asked. The rest is reported anyway."""
+    try:
+        return look()
+    except DatabaseAwayError:
+        raise
+    except RamqError as error:
+        again = f"when this is mended, ask again: `ramq erasures {deletion_id} --verify`"
+        return [Trace(place, None, f"{without_secrets(str(error))}; {again}")]
 
 
 def _hash_of(request: Sequence[object]) -> str:

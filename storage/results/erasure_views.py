@@ -58,10 +58,15 @@ class DeletionView:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place that may hold traces of images, the number found there now, and how to remove them."""
+    """A place that may hold traces of images.
+
+    Attributes:
+        left: the number found there now; None if the place could not be asked.
+        remedy: how to remove them; or why the place could not be asked, and what to do.
+    """
 
     place: str
-    left: int
+    left: int | None
     remedy: str
 
 
@@ -70,7 +75,7 @@ class ErasureReport:
     """A deletion, and what a search of every place for its images found.
 
     Attributes:
-        is_clean: nothing was found anywhere.
+        is_clean: it is proved that nothing is left: every place was asked, and nothing was found in any.
         ids: ids of the images, ascending; None if no list was requested.
         keys: keys of the images, if they were kept.
     """
