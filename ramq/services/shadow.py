@@ -235,7 +235,9 @@ def make_shadow_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
     from storage.index.milvus.reader import SHADOW  # noqa: PLC0415
 
-    return MilvusBuilder(Milvus(ours.index_location, setting=SETTING), engine, place, cache, family=SHADOW, pointers=pointers)
+    return MilvusBuilder(
+        Milvus(ours.index_location, setting=SETTING), engine, place, cache, family=SHADOW, pointers=pointers
+    )
 
 
 @contextmanager

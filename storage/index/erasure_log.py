@@ -75,9 +75,7 @@ def write(session: Session, place: FileStorage, deletion: DeletionView) -> None:
     Raises:
         ServiceUnavailableError: the storage does not answer.
     """
-    begun_at = deletion.begun_at.astimezone(UTC)
-    # After a restore, other deletions get the same numbers, at other times.
-    name = f"deletion-{deletion.id:09d}-{begun_at:{_TIME}}.json"
+    begun_at, name = deletion.begun_at.astimezone(UTC), _name_of(deletion)
     try:
         _read(place, name)
     except DamagedError:
@@ -91,6 +89,15 @@ def write(session: Session, place: FileStorage, deletion: DeletionView) -> None:
             "images": erased_names.of_deletion(session, deletion.id, salt),
         }
         place.put(f"{FOLDER}/{name}", json.dumps(entry).encode())
+
+
+def remove(place: FileStorage, deletion: DeletionView) -> None:
+    """Take a deletion of which nothing was erased out of the log, if it is there.
+
+    Raises:
+        ServiceUnavailableError: the storage does not answer.
+    """
+    place.delete(f"{FOLDER}/{_name_of(deletion)}")
 
 
 def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion], list[str]]:
@@ -112,6 +119,11 @@ def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion],
         except DamagedError:
             unreadable.append(name)
     return sorted(found, key=lambda each: each.begun_at), sorted(unreadable)
+
+
+def _name_of(deletion: DeletionView) -> str:
+    # After a restore, other deletions get the same numbers, at other times.
+    return f"deletion-{deletion.id:09d}-{deletion.begun_at.astimezone(UTC):{_TIME}}.json"
 
 
 def _time_of(words: str, name: str) -> datetime:

@@ -180,8 +180,9 @@ class Milvus:
         version = (int(found[1]), int(found[2]), int(found[3] or 0))
         if version < OLDEST:
             raise ServiceUnavailableError(
-                f"Milvus at {self._options['uri']} ({self._setting}) is version {said}, which ramq does not work with: upgrade it to "
-                f"{_dotted(INDEXED_SINCE)} or newer, or to {_dotted(OLDEST)} at least, where filters are slower"
+                f"Milvus at {self._options['uri']} ({self._setting}) is version {said}, which ramq does not work with: "
+                f"upgrade it to {_dotted(INDEXED_SINCE)} or newer, or to {_dotted(OLDEST)} at least, where filters "
+                "are slower"
             )
         return version
 
