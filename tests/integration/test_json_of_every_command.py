@@ -26,10 +26,10 @@ LINES = {"train"}
 """Commands whose output is a document a line."""
 
 WORDS = {
-    "act_id": "1", "amount": "5", "archive": "1", "file": "{folder}/names.txt", "generation_id": "1", "a": "1", "b": "1",
-    "image": "3", "images": "3", "job_id": "1", "kind": "images-a-day", "model": "lite", "name": "lite", "new": "pets@1",
-    "old": "pets@1", "recipe": "finetune", "source": "{folder}", "sources": "{folder}", "tag": "cat", "target": "lite",
-    "to": "{folder}", "user": "ann", "watch_id": "1", "words": "word",
+    "act_id": "1", "amount": "5", "archive": "1", "file": "{folder}/names.txt", "generation_id": "1", "a": "1",
+    "b": "1", "image": "3", "images": "3", "job_id": "1", "kind": "images-a-day", "model": "lite", "name": "lite",
+    "new": "pets@1", "old": "pets@1", "recipe": "finetune", "source": "{folder}", "sources": "{folder}", "tag": "cat",
+    "target": "lite", "to": "{folder}", "user": "ann", "watch_id": "1", "words": "word",
     "--after": "1", "--before": "1", "--dataset": "pets", "--generation": "1", "--out": "{folder}/out",
     "--vocabulary": "birds",
 }  # fmt: skip
