@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.database_checks import upkeep_findings
+from ramq.doctor.database import upkeep_findings
 from ramq.embedded import embedded
 from storage import upkeep
 from storage.database import make_engine, unit_of_work
