@@ -28,7 +28,7 @@ def database(engine: Engine) -> Finding:
         with unit_of_work(engine) as session:
             server = server_version(session)
     except ServiceUnavailableError as error:
-        return fault("database", error, 'psql "$RAMQ_DATABASE_URL"')
+        return fault("database", error, "ramq db run psql")
     except RamqError as error:
         return fault("database", error, "ramq db upgrade")
     return Finding("database", "ok", f"PostgreSQL {server}, revision {revision.head()}")

@@ -39,7 +39,7 @@ def examine(settings: Settings, source: str | None = None) -> list[Finding]:
             finally:
                 engine.dispose()
     except RamqError as error:
-        next_command = f"tail {settings.data_dir}/logs/*.log" if settings.is_embedded else 'psql "$RAMQ_DATABASE_URL"'
+        next_command = f"tail {settings.data_dir}/logs/*.log" if settings.is_embedded else "ramq db run psql"
         findings.append(Finding("database", "fault", without_secrets(str(error)), next_command))
     for address in dict.fromkeys([*settings.archive_allow, *([source] if source else [])]):
         findings += archive(settings, address)

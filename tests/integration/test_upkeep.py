@@ -47,7 +47,7 @@ def test_a_transaction_that_is_open_for_long_is_named_with_what_ends_it(
         [trouble] = troubles(engine)
     assert trouble.is_fault
     assert f"process {pid}" in trouble.detail
-    assert trouble.next == f'psql "$RAMQ_DATABASE_URL" -c "SELECT pg_terminate_backend({pid})"'
+    assert trouble.next == f'ramq db run psql -c "SELECT pg_terminate_backend({pid})"'
     assert troubles(engine) == []
 
 
