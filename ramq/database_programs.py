@@ -8,12 +8,10 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Conninfo
-
 from ramq.addresses import addresses
 from ramq.embedded import EmbeddedError
 from ramq.embedded.postgres import installed_programs
+from storage.database import connection_variables
 from storage.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,17 +45,6 @@ def run_program(settings: Settings, words: Sequence[str]) -> int:
             return subprocess.run([program, *words[1:]], env=environment, check=False).returncode  # noqa: S603  (asked)
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def connection_variables(database_url: str) -> dict[str, str]:
-    """Return the variables by which PostgreSQL's own programs find a database. No password is in their arguments then.
-
-    Args:
-        database_url: the database, as SQLAlchemy or libpq write it.
-    """
-    given = conninfo_to_dict(database_url.replace("postgresql+psycopg://", "postgresql://", 1))
-    variables = {one.keyword.decode(): one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
-    return {variables[name]: str(value) for name, value in given.items() if name in variables and value is not None}
 
 
 def _path(*, is_embedded: bool) -> str:

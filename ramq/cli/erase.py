@@ -59,7 +59,7 @@ def delete(
 ) -> None:
     """Erase results, vectors and index entries of images. The originals are never touched.
 
-    The image of a file with pages is its first page: with it go all of them. If interrupted, `ramq erasures N
+    The image of a file with pages is its first page: with it go all of them. If interrupted, `ramq erasures 7
     --resume` goes on. Deletions are logged beside the index. `ramq delete --again` reads this log after a restore.
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes

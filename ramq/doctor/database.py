@@ -9,7 +9,7 @@ from ramq.findings import Finding, fault
 from storage import revision, upkeep
 from storage.database import server_time, server_version, unit_of_work
 from storage.errors import RamqError, ServiceUnavailableError
-from storage.results import restamping
+from storage.results import metadata, restamping
 from storage.standby import Databases, make_standby_engine
 from storage.texts import plural, without_secrets
 
@@ -71,6 +71,15 @@ def upkeep_findings(engine: Engine) -> list[Finding]:
             for each in upkeep.troubles(session)
         ]
     return found or [Finding("upkeep", "ok", "nothing keeps the database from cleaning up")]
+
+
+def places(settings: Settings, engine: Engine) -> list[Finding]:
+    """Look for places of images that the settings forbid, such as those that a restore brought back."""
+    with unit_of_work(engine) as session:
+        if settings.keep_place or not metadata.is_any_place(session):
+            return []
+    detail = "RAMQ_KEEP_PLACE is false, but it is stored where images were taken, by earlier jobs or since a restore"
+    return [Finding("places", "note", detail, "ramq forget-places")]
 
 
 def restore_findings(settings: Settings, engine: Engine) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ramq.addresses import addresses
 from ramq.doctor.archives import archive
-from ramq.doctor.database import database, database_clock, restore_findings, standby, upkeep_findings
+from ramq.doctor.database import database, database_clock, places, restore_findings, standby, upkeep_findings
 from ramq.doctor.index import index, shadow
 from ramq.doctor.machine import device, disks, versions
 from ramq.doctor.models import model_files, towers
@@ -56,6 +56,7 @@ def _services(settings: Settings, engine: Engine, broker_url: str | None) -> lis
         database_clock(engine),
         *upkeep_findings(engine),
         *restore_findings(settings, engine),
+        *places(settings, engine),
         *standby(settings, engine),
         alive_workers(engine),
         *towers(settings, engine),

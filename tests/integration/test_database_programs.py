@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.database_programs import connection_variables
-from storage.database import unit_of_work
+from storage.database import connection_variables, unit_of_work
 from tests.services.command_line import COMMAND, run_here
 
 if TYPE_CHECKING:
