@@ -134,7 +134,7 @@ def erasures(
     keys: Annotated[bool, typer.Option("--keys", help="With --verify --json: list the ids, and keys if kept.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with deletion N, which was interrupted.")] = False,
     withdraw: Annotated[
-        bool, typer.Option("--withdraw", help="Forget deletion N, of which nothing was erased yet.")
+        bool, typer.Option("--withdraw", help="End deletion N, which was interrupted: its other images stay.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -176,10 +176,14 @@ def _change(number: int | None, *, resume: bool, withdraw: bool, verify: bool, a
                 tell_done(ramq.erasures.resume(number), as_json=as_json)
             return
         was = ramq.erasures.withdraw(number)
+    erased = len(was.erased_ids)
     if as_json:
-        print_json(was)
+        print_json({"deletion_id": number, "erased": erased, "stay": was.stay})
         return
-    err().print(f"Deletion {number} is withdrawn. Nothing of its {plural(was.images, 'image')} was erased.")
+    done = (
+        f"{erased:,} of {plural(was.deletion.images, 'image')} were erased before" if erased else "nothing was erased"
+    )
+    err().print(f"Deletion {number} is withdrawn: {done}. {plural(was.stay, 'image')} stayed.")
 
 
 def forget(
@@ -278,10 +282,8 @@ def _tell(report: ErasureReport) -> None:
     if report.is_clean:
         out().print(f"deletion {number}: nothing left", markup=False)
     if report.deletion.finished_at is None:
-        line = f"deletion {number}: not finished; `ramq erasures {number} --resume` goes on"
-        if not report.deletion.erased:
-            line += f", and `ramq erasures {number} --withdraw` forgets it"
-        out().print(line, markup=False, soft_wrap=True)
+        line = f"deletion {number}: not finished; `ramq erasures {number} --resume` erases the rest"
+        out().print(f"{line}, and with `--withdraw` it stays", markup=False, soft_wrap=True)
     for trace in report.traces:
         if trace.left != 0:
             out().print(_line(report, trace), markup=False, soft_wrap=True)

@@ -37,10 +37,7 @@ def _told(stop: StoppedDeletionError, again: str | None) -> str:
     if stop.deletion_id is None:
         return "Stopped. Nothing was erased, and nothing stays planned."
     head = f"Stopped. Deletion {stop.deletion_id} has erased"
-    go_on = f"Go on with `{again or f'ramq erasures {stop.deletion_id} --resume'}`"
-    if stop.erased:
-        return (
-            f"{head} the results of {stop.erased:,} of {plural(stop.images, 'image')}. The others are as before. "
-            f"{go_on}."
-        )
-    return f"{head} nothing yet. {go_on}, or withdraw it with `ramq erasures {stop.deletion_id} --withdraw`."
+    done = f"the results of {stop.erased:,} of {plural(stop.images, 'image')}" if stop.erased else "nothing yet"
+    erase = again or f"ramq erasures {stop.deletion_id} --resume"
+    keep = f"ramq erasures {stop.deletion_id} --withdraw"
+    return f"{head} {done}. Erase the rest with `{erase}`, or keep it with `{keep}`."

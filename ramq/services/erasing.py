@@ -1,4 +1,4 @@
-"""How a deletion is carried out: planned, logged, erased in parts; or withdrawn before anything is erased."""
+"""How a deletion is carried out: planned, logged, erased in parts; or withdrawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, ServiceUnavailableError
 from storage.index import erasure_log
 from storage.ledger import ignored
-from storage.results import erasures
+from storage.results import erasures, withdrawals
 from storage.results.erasure_views import DeletionReport
 from storage.results.images import keys_by_archive
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ramq.services.thumbnails import Thumbnails
     from storage.index.file_storage import FileStorage
-    from storage.results.erasure_views import DeletionView
+    from storage.results.erasure_views import DeletionView, Withdrawal
     from storage.tables import Deletion
 
 _COUNTED = (
@@ -136,20 +136,25 @@ class Erasing:
         except KeyboardInterrupt as stop:
             raise self._stopped(deletion_id) from stop
 
-    def withdraw(self, deletion_id: int) -> DeletionView:
-        """Forget a planned deletion of which nothing was erased, and take it out of the log. Return what it was.
+    def withdraw(self, deletion_id: int, *, only_whole: bool = False) -> Withdrawal:
+        """End an unfinished deletion: images that are not erased stay, and the log does not name them any more.
+
+        Args:
+            deletion_id: the deletion.
+            only_whole: only if it has erased nothing.
 
         Raises:
             NotFoundError: there is no such deletion.
-            ConflictError: it is finished, or some of its images are erased.
-            ServiceUnavailableError: the log does not answer.
+            ConflictError: it is finished; or with ``only_whole``, it has erased images.
+            ServiceUnavailableError: the log does not answer. Nothing changed.
         """
         self._unfinished(deletion_id)
         with unit_of_work(self._engine) as session:
-            # Withdrawing locks the deletion, so that nobody erases anything of it until the log has forgotten it, too.
-            view = erasures.withdraw(session, deletion_id)
-            erasure_log.remove(self._place, view)
-        return view
+            withdrawal = withdrawals.withdraw(session, deletion_id, only_whole=only_whole)
+            erasure_log.withdraw(self._place, withdrawal)
+        if withdrawal.erased_ids:
+            self._erase(deletion_id)  # what it has begun with
+        return withdrawal
 
     def _unfinished(self, deletion_id: int) -> DeletionView:
         with unit_of_work(self._engine) as session:
@@ -182,11 +187,11 @@ class Erasing:
         """Forget a deletion that the log refused just now, so that it does not stay planned."""
         # Another process that was asked for the same may have logged it meanwhile, and erase it: then it stays.
         with suppress(ConflictError), unit_of_work(self._engine) as session:
-            view = erasures.withdraw(session, deletion_id)
+            withdrawal = withdrawals.withdraw(session, deletion_id, only_whole=True)
             # The log can have it, if only the answer was lost. If it does not answer now either, `ramq doctor` tells of
             # such a file, and `ramq delete --again --except` removes it.
             with suppress(ServiceUnavailableError):
-                erasure_log.remove(self._place, view)
+                erasure_log.withdraw(self._place, withdrawal)
 
     def _erase(self, deletion_id: int) -> DeletionReport:
         while self._erase_next(deletion_id):
@@ -222,7 +227,7 @@ class Erasing:
             [view] = erasures.views(session, deletion_id)
         if not view.erased:
             try:
-                self.withdraw(deletion_id)
+                self.withdraw(deletion_id, only_whole=True)
             except (ConflictError, ServiceUnavailableError):
                 # Another process erases it, or the log is away: it stays planned, and the caller says how to go on.
                 return StoppedDeletionError(deletion_id, 0, view.images)

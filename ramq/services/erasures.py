@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from storage.index.erasure_log import LoggedDeletion
     from storage.index.file_storage import FileStorage
     from storage.index.index import VectorIndex
-    from storage.results.erasure_views import DeletionReport, DeletionView
+    from storage.results.erasure_views import DeletionReport, DeletionView, Withdrawal
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,8 @@ class ErasureClient:
         """Erase what an unfinished deletion has left: see ``Erasing.resume``."""
         return self._erasing.resume(deletion_id)
 
-    def withdraw(self, deletion_id: int) -> DeletionView:
-        """Forget a planned deletion of which nothing was erased: see ``Erasing.withdraw``."""
+    def withdraw(self, deletion_id: int) -> Withdrawal:
+        """End an unfinished deletion, whose other images stay: see ``Erasing.withdraw``."""
         return self._erasing.withdraw(deletion_id)
 
     def unknown(self) -> tuple[list[LoggedDeletion], list[str]]:

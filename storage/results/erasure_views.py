@@ -57,6 +57,21 @@ class DeletionView:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A deletion that was withdrawn.
+
+    Attributes:
+        deletion: as it was.
+        erased_ids: ids of the images that it had erased, ascending; these are its images now. Empty: it is forgotten.
+        stay: the number of the others, which stay.
+    """
+
+    deletion: DeletionView
+    erased_ids: list[int]
+    stay: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A place that may hold traces of images.
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select, text
 
-from storage.errors import ConflictError
 from storage.results import (
     archives,
     crops,
@@ -32,7 +31,6 @@ from storage.results.erasure_views import DeletionView
 from storage.results.lookup import uri_of
 from storage.results.region_lists import BLOCK_BITS, RECORD
 from storage.tables import Archive, Deletion, Image
-from storage.texts import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,25 +250,6 @@ def plan(session: Session, deletion: Deletion, image_ids: Sequence[int], *, keep
             },
         )
     return deletion.id
-
-
-def withdraw(session: Session, deletion_id: int) -> DeletionView:
-    """Forget an unfinished deletion of which nothing was erased. Return what it was.
-
-    Raises:
-        ConflictError: images of it are erased, or it was withdrawn just now.
-    """
-    session.execute(text("SELECT id FROM deletion WHERE id = :id FOR UPDATE"), {"id": deletion_id})
-    found = views(session, deletion_id)
-    if not found:
-        raise ConflictError(f"deletion {deletion_id} is withdrawn already")
-    if found[0].erased or found[0].finished_at is not None:
-        erased = f"{found[0].erased.get('images', 0):,} of {plural(found[0].images, 'image')}"
-        go_on = f"`ramq erasures {deletion_id} --resume` erases the rest"
-        raise ConflictError(f"deletion {deletion_id} has erased {erased}, so it cannot be withdrawn; {go_on}")
-    session.execute(text("DELETE FROM deletion_part WHERE deletion_id = :id"), {"id": deletion_id})
-    session.execute(text("DELETE FROM deletion WHERE id = :id"), {"id": deletion_id})
-    return found[0]
 
 
 def hash_of(image_ids: NDArray[np.int64]) -> str:

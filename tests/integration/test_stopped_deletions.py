@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -47,6 +48,11 @@ def refuse(services: Services) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("in the way")
     return folder
+
+
+def images(services: Services) -> list[int]:
+    with unit_of_work(services.engine) as session:
+        return list(session.scalars(text("SELECT id FROM image ORDER BY id")))
 
 
 def environment_of(services: Services) -> dict[str, str]:
@@ -114,10 +120,10 @@ def test_a_planned_deletion_is_gone_on_with_or_withdrawn_by_its_number(
     first, second = (each.id for each in services.erasures.list())
     told = run(services, "erasures", str(first), "--verify")
     assert told.returncode == 1
-    assert f"`ramq erasures {first} --resume` goes on, and `ramq erasures {first} --withdraw` forgets it" in told.stdout
+    assert f"`ramq erasures {first} --resume` erases the rest, and with `--withdraw` it stays" in told.stdout
     assert f"deletion {second}" not in told.stdout
     withdrawn = run(services, "erasures", str(first), "--withdraw")
-    assert "Nothing of its 2 images was erased." in withdrawn.stderr
+    assert f"Deletion {first} is withdrawn: nothing was erased. 2 images stayed." in withdrawn.stderr
     assert len(list(log_of(services).iterdir())) == 1
     gone_on = run(services, "erasures", str(second), "--resume")
     assert "erased the results of 1 image" in gone_on.stderr
@@ -164,13 +170,73 @@ def test_ctrl_c_tells_what_is_erased_and_how_to_go_on(services: Services, monkey
     assert stopped.returncode == 130
     assert stopped.stdout == ""
     assert stopped.stderr.strip() == (
-        f"Stopped. Deletion {deletion.id} has erased the results of 8 of {deletion.images} images. The others are as "
-        f"before. Go on with `ramq erasures {deletion.id} --resume`."
+        f"Stopped. Deletion {deletion.id} has erased the results of 8 of {deletion.images} images. Erase the rest with "
+        f"`ramq erasures {deletion.id} --resume`, or keep it with `ramq erasures {deletion.id} --withdraw`."
     )
-    with pytest.raises(ConflictError, match=f"has erased 8 of {deletion.images} images, so it cannot be withdrawn"):
-        services.erasures.withdraw(deletion.id)
     gone_on = run(services, "erasures", str(deletion.id), "--resume", "--json")
     assert f'"images": {deletion.images}' in gone_on.stdout
+
+
+def test_a_stopped_deletion_is_withdrawn_and_its_other_images_stay_after_a_restore_too(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = images(services)
+    with monkeypatch.context() as stopping:
+        stop_in_part(stopping, 3)
+        assert run(services, "delete", "--archive", "1", "--all", "--keys", "--yes").returncode == 130
+    [stopped] = services.erasures.list()
+    left = images(services)
+    with monkeypatch.context() as away:
+        away.setattr(erasure_log, "withdraw", _away)
+        assert run(services, "erasures", str(stopped.id), "--withdraw").returncode == 3
+    assert services.erasures.list() == [stopped]
+    done = run(services, "erasures", str(stopped.id), "--withdraw", "--json")
+    assert json.loads(done.stdout) == {"deletion_id": stopped.id, "erased": 8, "stay": len(left)}
+    assert images(services) == left
+    report = services.erasures.verify(stopped.id, tells_images=True)
+    assert report.ids == sorted(set(before) - set(left))
+    assert report.keys is not None
+    assert len(report.keys) == 8
+    assert (report.deletion.images, report.deletion.finished_at is not None) == (8, True)
+    assert not any("changed" in trace.place for trace in report.traces)
+    [file] = log_of(services).iterdir()
+    assert [number for number, _ in json.loads(file.read_text())["images"]] == report.ids
+    with pytest.raises(ConflictError, match="is finished"):
+        services.erasures.withdraw(stopped.id)
+    services.erasures.delete_below("", "1")  # the same request is another deletion now
+    assert len(services.erasures.list()) == 2
+
+
+def test_a_part_that_was_erased_and_not_closed_stays_in_a_deletion_that_is_withdrawn(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = images(services)
+    services.images.thumbnail(before[0])
+    with monkeypatch.context() as killed:
+        killed.setattr(erasures, "IMAGES_AT_ONCE", 4)
+        killed.setattr(services.erasures._thumbnails, "forget", _killed)
+        with pytest.raises(MemoryError):
+            services.erasures.delete_below("", "1")
+    [deletion] = services.erasures.list()
+    was = services.erasures.withdraw(deletion.id)
+    assert (was.erased_ids, was.stay) == (before[:4], len(before) - 4)
+    assert services.erasures.list()[0].erased["thumbnails"] == 1
+    assert images(services) == before[4:]
+
+
+def test_images_that_the_log_lacks_are_logged_before_a_deletion_goes_on(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the database had failed after the log, while the deletion was being withdrawn."""
+    with monkeypatch.context() as stopping:
+        stop_in_part(stopping, 2)
+        run(services, "delete", "--archive", "1", "--all", "--yes")
+    [deletion] = services.erasures.list()
+    [file] = log_of(services).iterdir()
+    entry = json.loads(file.read_text())
+    file.write_text(json.dumps({**entry, "images": entry["images"][:4]}))
+    services.erasures.resume(deletion.id)
+    assert json.loads(file.read_text()) == entry
 
 
 def test_ctrl_c_before_anything_is_erased_withdraws_the_deletion(
@@ -187,11 +253,11 @@ def test_ctrl_c_before_anything_is_erased_withdraws_the_deletion(
         assert run(services, "delete", "3", "--yes").stderr.strip() == WITHDRAWN
     with monkeypatch.context() as stopping:
         stop_in_part(stopping, 1)
-        stopping.setattr(erasure_log, "remove", _away)
+        stopping.setattr(erasure_log, "withdraw", _away)
         stopped = run(services, "delete", "3", "--yes")
     [deletion] = services.erasures.list()
     assert f"Deletion {deletion.id} has erased nothing yet." in stopped.stderr
-    assert f"or withdraw it with `ramq erasures {deletion.id} --withdraw`" in stopped.stderr
+    assert f"or keep it with `ramq erasures {deletion.id} --withdraw`" in stopped.stderr
 
 
 def _interrupted(*_arguments: object, **_more: object) -> None:
@@ -209,7 +275,7 @@ def test_ctrl_c_while_an_archive_is_removed_names_the_command_that_removes_the_r
         stop_in_part(stopping, 2)
         stopped = run(services, "archive", "remove", "1", "--yes")
     assert stopped.returncode == 130
-    assert "Go on with `ramq archive remove 1`." in stopped.stderr
+    assert "Erase the rest with `ramq archive remove 1`, or" in stopped.stderr
     assert run(services, "archive", "remove", "1", "--yes").returncode == 0
     assert services.archives.list() == []
 
