@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ramq.client import Client, ProblemError
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, ServiceUnavailableError
 from storage.index import erasure_log
 from storage.results import erasures
 from tests.services.command_line import run_here
-from tests.services.web import assert_problem, services_of
+from tests.services.web import assert_problem, services_of, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,6 +223,29 @@ def test_a_part_that_was_erased_and_not_closed_stays_in_a_deletion_that_is_withd
     assert (was.erased_ids, was.stay) == (before[:4], len(before) - 4)
     assert services.erasures.list()[0].erased["thumbnails"] == 1
     assert images(services) == before[4:]
+
+
+def test_an_interrupted_deletion_is_listed_gone_on_with_and_ended_over_http(
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(erasures, "next_part", _killed)
+        for image_id in (3, 4):
+            assert client.delete(f"/v1/images/{image_id}").status_code == 500
+    first, second = client.get("/v1/erasures").json()["items"]
+    assert (first["images"], first["finished_at"], first["erased"]) == (1, None, {})
+    assert client.post(f"/v1/erasures/{first['id']}/resume").json()["images"] == 1
+    withdrawn = client.post(f"/v1/erasures/{second['id']}/withdraw").json()
+    assert withdrawn == {"deletion_id": second["id"], "erased": 0, "stay": 1}
+    assert {3, 4} & set(images(services)) == {4}
+    assert_problem(client.post(f"/v1/erasures/{first['id']}/withdraw"), 409, "conflict")
+    assert_problem(client.post(f"/v1/erasures/{second['id']}/resume"), 404, "not-found")
+    with serving(services) as url, Client(url) as ramq:
+        assert [each.id for each in ramq.erasures()] == [first["id"]]
+        with pytest.raises(ProblemError, match="is finished"):
+            ramq.resume_erasure(first["id"])
+        with pytest.raises(ProblemError, match="no deletion"):
+            ramq.withdraw_erasure(second["id"])
 
 
 def test_images_that_the_log_lacks_are_logged_before_a_deletion_goes_on(
