@@ -23,9 +23,9 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 from urllib3.util import Retry, Timeout
 
+from ramq.client_erasures import ErasureCalls
 from ramq.client_jobs import ONCE
 from ramq.client_keywords import KeywordCalls
-from ramq.client_missing import MissingCalls
 from ramq.client_quotas import QuotaCalls
 from ramq.client_scaling import ScalingCalls
 from ramq.client_teaching import TeachingCalls
@@ -70,7 +70,7 @@ class UnreachableError(Exception):
     """The server did not answer, or its response is not from this version of ramq."""
 
 
-class Client(UserCalls, QuotaCalls, MissingCalls, KeywordCalls, TeachingCalls, WatchCalls, ScalingCalls):
+class Client(UserCalls, QuotaCalls, ErasureCalls, KeywordCalls, TeachingCalls, WatchCalls, ScalingCalls):
     """A client of one server. Thread-safe.
 
     Args:

@@ -310,7 +310,7 @@ class Settings(BaseModel):
         """The URL of the folder with the files of the index and of kept image tokens."""
         if not self.is_index_in_milvus:
             return self.index_location
-        named = parse_qs(urlsplit(self.index_location).query).get("files")
+        named = parse_qs(self.index_location.partition("?")[2]).get("files")
         return named[0] if named else (self.data_dir / "index").absolute().as_uri()
 
     @property

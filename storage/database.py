@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 from psycopg import DataError
 from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, ProgramLimitExceeded, ReadOnlySqlTransaction
+from psycopg.pq import Conninfo
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -239,6 +241,17 @@ def _read_only(engine: Engine) -> ServiceUnavailableError:
 def server_of(engine: Engine) -> str:
     """Return the address of a database for messages, without secrets."""
     return without_secrets(engine.url.render_as_string(hide_password=True))
+
+
+def connection_variables(database_url: str) -> dict[str, str]:
+    """Return the variables by which PostgreSQL's own programs find a database. No password is in their arguments then.
+
+    Args:
+        database_url: the database, as SQLAlchemy or libpq write it.
+    """
+    given = conninfo_to_dict(database_url.replace("postgresql+psycopg://", "postgresql://", 1))
+    variables = {one.keyword.decode(): one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+    return {variables[name]: str(value) for name, value in given.items() if name in variables and value is not None}
 
 
 def _refusal(engine: Engine) -> str | None:

@@ -137,7 +137,7 @@ def _worn(session: Session) -> Iterator[Trouble]:
 
 
 def _psql(statement: str) -> str:
-    return f'psql "$RAMQ_DATABASE_URL" -c "{statement}"'
+    return f'ramq db run psql -c "{statement}"'
 
 
 def _hours(seconds: int) -> str:

@@ -87,6 +87,21 @@ def db_check() -> None:
     err().print(f"The database is at revision {revision.head()}, and its schema is correct.")
 
 
+@db.command("run", context_settings={"allow_interspersed_args": False})
+def db_run(
+    words: Annotated[list[str], typer.Argument(metavar="PROGRAM…", help="The program and its arguments.")],
+) -> None:
+    """Run a program of PostgreSQL on the database, such as pg_dump or psql. It needs no address and no password.
+
+    The embedded stack is started for it if it is not up, and its own programs are used.
+
+    Example: ramq db run pg_dump --format=custom --file=ramq.dump
+    """
+    from ramq.database_programs import run_program  # noqa: PLC0415
+
+    raise typer.Exit(run_program(settings_for(), words))
+
+
 @index.command("status")
 def index_status(as_json: Json = False) -> None:
     """Show how much of each generation is published in the index, and how much the database holds.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
 from ramq.cli.context import services
 from ramq.cli.erase import KeepKeys, ReportTo, Yes, prove, require_writable, tell_done
+from ramq.cli.erase_stop import stopped_with_a_word
 from ramq.cli.output import agree, err, print_json
 from ramq.cli.search import Json  # noqa: TC001  (typer reads the annotations)
 from storage.texts import plural
@@ -62,7 +64,8 @@ def remove(
         if not yes:
             meant = ramq.archives.get(archive)
             agree(f"Remove {meant.uri} and erase the results of {plural(meant.images, 'image')}?")
-        done = ramq.archives.remove(archive, by=ramq.author, keeps_keys=keys)
+        with stopped_with_a_word(f"ramq archive remove {shlex.quote(archive)}"):
+            done = ramq.archives.remove(archive, by=ramq.author, keeps_keys=keys)
         tell_done(done, as_json=as_json)
         if report is not None:
             prove(ramq, done, report)

@@ -10,6 +10,7 @@ import typer
 
 from ramq.cli.context import services
 from ramq.cli.erase_again import erase_again
+from ramq.cli.erase_stop import stopped_with_a_word
 from ramq.cli.output import agree, as_data, err, out, print_json, print_table
 from ramq.cli.search import ArchiveOf, Json, not_empty
 from storage.errors import FatalError, RamqError, UsageError
@@ -18,7 +19,7 @@ from storage.texts import plural, visible
 if TYPE_CHECKING:
     from ramq.services.erasures import Doomed
     from ramq.wiring import Services
-    from storage.results.erasure_views import DeletionReport, ErasureReport
+    from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
 
 
 ReportTo = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a verification report to FILE.")]
@@ -58,8 +59,8 @@ def delete(
 ) -> None:
     """Erase results, vectors and index entries of images. The originals are never touched.
 
-    The image of a file with pages is its first page: with it go all of them. If interrupted, run the same command again
-    to resume. Deletions are logged beside the index. `ramq delete --again` reads this log after a restore.
+    The image of a file with pages is its first page: with it go all of them. If interrupted, `ramq erasures 7
+    --resume` goes on. Deletions are logged beside the index. `ramq delete --again` reads this log after a restore.
 
     Example: ramq delete --prefix 2019/private/ --archive s3://holiday --report erased.json --yes
     """
@@ -72,18 +73,20 @@ def delete(
     done: DeletionReport | None
     with services() as ramq:
         if again:
-            done, damaged = erase_again(ramq, wrong or [], renamed=renamed, yes=yes)
+            done, damaged = erase_again(ramq, wrong or [], renamed=renamed, yes=yes, as_json=as_json)
         elif images:
             if not yes:
                 doomed = ramq.erasures.count(images, archive)
                 images = [str(image_id) for image_id in doomed.ids]
                 agree(f"Erase the results of {_said(doomed)}?")
-            done = ramq.erasures.delete(images, archive, by=ramq.author, keeps_keys=keys)
+            with stopped_with_a_word():
+                done = ramq.erasures.delete(images, archive, by=ramq.author, keeps_keys=keys)
         else:
             if not yes:
                 count = ramq.erasures.count_below(prefix or "", archive)
                 agree(f"Erase the results of {plural(count, 'image')}?")
-            done = ramq.erasures.delete_below(prefix or "", archive, by=ramq.author, keeps_keys=keys)
+            with stopped_with_a_word():
+                done = ramq.erasures.delete_below(prefix or "", archive, by=ramq.author, keeps_keys=keys)
         if done is not None:
             tell_done(done, as_json=as_json)
             if report is not None:
@@ -124,16 +127,28 @@ def _said(doomed: Doomed) -> str:
 
 
 def erasures(
+    number: Annotated[
+        int | None, typer.Argument(metavar="[N]", help="Only deletion N; without it, all.", show_default=False)
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Look for traces in every table and every file.")] = False,
     keys: Annotated[bool, typer.Option("--keys", help="With --verify --json: list the ids, and keys if kept.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with deletion N, which was interrupted.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="End deletion N, which was interrupted: its other images stay.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the deletions. With --verify, look for traces of the erased images, and exit 1 if any are left.
+    """List the deletions. With --verify, look for traces of the erased images.
+
+    Exit 1 if traces are left, or if a place cannot be asked, such as a shadow of the index that does not answer.
 
     Example: ramq erasures --verify
     """
+    if resume or withdraw:
+        _change(number, resume=resume, withdraw=withdraw, verify=verify, as_json=as_json)
+        return
     with services() as ramq:
-        listed = ramq.erasures.list()
+        listed = ramq.erasures.list(number)
         reports = [ramq.erasures.verify(each.id, tells_images=keys) for each in listed] if verify else []
     if as_json:
         print_json({"items": reports if verify else listed})
@@ -149,6 +164,26 @@ def erasures(
             _tell(report)
     if not all(report.is_clean for report in reports):
         raise typer.Exit(1)
+
+
+def _change(number: int | None, *, resume: bool, withdraw: bool, verify: bool, as_json: bool) -> None:
+    """Go on with a deletion, or withdraw it."""
+    if number is None or resume + withdraw + verify != 1:
+        raise UsageError("name one deletion, as in `ramq erasures 7 --resume` or `ramq erasures 7 --withdraw`")
+    with services() as ramq:
+        if resume:
+            with stopped_with_a_word():
+                tell_done(ramq.erasures.resume(number), as_json=as_json)
+            return
+        was = ramq.erasures.withdraw(number)
+    erased = len(was.erased_ids)
+    if as_json:
+        print_json({"deletion_id": number, "erased": erased, "stay": was.stay})
+        return
+    done = (
+        f"{erased:,} of {plural(was.deletion.images, 'image')} were erased before" if erased else "nothing was erased"
+    )
+    err().print(f"Deletion {number} is withdrawn: {done}. {plural(was.stay, 'image')} stayed.")
 
 
 def forget(
@@ -224,7 +259,7 @@ def tell_done(done: DeletionReport, *, as_json: bool) -> None:
 
 
 def prove(ramq: Services, done: DeletionReport, file: Path) -> None:
-    """Write the verification report of a finished deletion.
+    """Write the verification report of a finished deletion. Print which places could not be asked.
 
     Raises:
         RamqError: the file cannot be written. The deletion is done anyway.
@@ -235,8 +270,11 @@ def prove(ramq: Services, done: DeletionReport, file: Path) -> None:
     except OSError as error:
         raise RamqError(
             f"deletion {done.deletion_id} is done, but its report could not be written to {file}: {error.strerror}; "
-            "`ramq erasures --verify --keys --json` prints the same report"
+            f"`ramq erasures {done.deletion_id} --verify --keys --json` prints the same report"
         ) from error
+    for trace in proof.traces:
+        if trace.left is None:
+            err().print(_line(proof, trace), markup=False, soft_wrap=True)
 
 
 def _tell(report: ErasureReport) -> None:
@@ -244,8 +282,14 @@ def _tell(report: ErasureReport) -> None:
     if report.is_clean:
         out().print(f"deletion {number}: nothing left", markup=False)
     if report.deletion.finished_at is None:
-        out().print(f"deletion {number}: not finished; run the same `ramq delete` again", markup=False)
+        line = f"deletion {number}: not finished; `ramq erasures {number} --resume` erases the rest"
+        out().print(f"{line}, and with `--withdraw` it stays", markup=False, soft_wrap=True)
     for trace in report.traces:
-        if trace.left:
-            line = f"deletion {number}: {trace.left:,} left in {trace.place}; {trace.remedy}"
-            out().print(visible(line), markup=False, soft_wrap=True)
+        if trace.left != 0:
+            out().print(_line(report, trace), markup=False, soft_wrap=True)
+
+
+def _line(report: ErasureReport, trace: Trace) -> str:
+    if trace.left is None:
+        return visible(f"deletion {report.deletion.id}: not proved for {trace.place}: {trace.remedy}")
+    return visible(f"deletion {report.deletion.id}: {trace.left:,} left in {trace.place}; {trace.remedy}")

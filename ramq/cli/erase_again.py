@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from ramq.cli.output import agree, err
+from ramq.cli.erase_stop import stopped_with_a_word
+from ramq.cli.output import agree, err, print_json
 from storage.errors import UsageError
 from storage.texts import plural, visible
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def erase_again(
-    ramq: Services, wrong: Sequence[str], *, renamed: bool, yes: bool
+    ramq: Services, wrong: Sequence[str], *, renamed: bool, yes: bool, as_json: bool
 ) -> tuple[DeletionReport | None, list[str]]:
     """Show the deletions of the log that the database does not have, ask, and carry them out again.
 
@@ -27,6 +28,7 @@ def erase_again(
         wrong: numbers of deletions that were wrong, or the names of their files. They are taken out of the log.
         renamed: also erase images that have another name than the one that was deleted.
         yes: do not ask.
+        as_json: if nothing is erased, print JSON that says so.
 
     Returns:
         What was erased; None: none of their images exists. And the files of the log that are damaged.
@@ -49,12 +51,15 @@ def erase_again(
     count = len({image_id for each in right for image_id in (*each.same, *(each.renamed if renamed else ()))})
     if (count or struck) and not yes:
         agree(_question(count, struck))
-    done = ramq.erasures.delete_again(right, renamed=renamed, by=ramq.author)
+    with stopped_with_a_word():
+        done = ramq.erasures.delete_again(right, renamed=renamed, by=ramq.author)
     ramq.erasures.strike(struck)
     if done is None:
         others = len({image_id for each in right for image_id in each.renamed})
         left = f"no image with the name of a deleted one exists, but {plural(others, 'image')} with another name"
         err().print(f"Nothing was erased: {left if others else 'no image that was deleted since the backup exists'}.")
+        if as_json:
+            print_json(_nothing())
     return done, damaged
 
 
@@ -67,6 +72,13 @@ def _named(unknown: Sequence[LoggedDeletion], wanted: str) -> LoggedDeletion:
         files = " or ".join(each.file for each in found)
         raise UsageError(f"{plural(len(found), 'deletion')} have the number {wanted}: name one by its file, {files}")
     return found[0]
+
+
+def _nothing() -> dict[str, int | None]:
+    """Return what a deletion says that erased nothing. It has no number."""
+    from storage.results.erasure_views import DeletionReport  # noqa: PLC0415
+
+    return {each.name: None if each.name == "deletion_id" else 0 for each in fields(DeletionReport)}
 
 
 def _question(count: int, struck: Sequence[LoggedDeletion]) -> str:

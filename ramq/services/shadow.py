@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ramq.services.index import files_setting
 from ramq.services.shadow_comparer import ShadowComparer
 from ramq.services.shadow_tally import Tally
 from storage.background import repeated
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from storage.search.search import Search
 
 log = structlog.get_logger(__name__)
+
+SETTING = "RAMQ_SHADOW_INDEX_URL"
+"""The setting that has its location, as errors name it."""
 
 FILL_SECONDS = 15.0
 """How often a worker looks whether the shadow lacks rows."""
@@ -146,7 +150,7 @@ class ShadowClient:
         from storage.index.milvus.client import Milvus  # noqa: PLC0415
         from storage.index.milvus.reader import SHADOW, collections_of  # noqa: PLC0415
 
-        milvus = Milvus(ours.index_location)
+        milvus = Milvus(ours.index_location, setting=SETTING)
         try:
             names = collections_of(milvus, system_identifier, SHADOW)
             for name in names:
@@ -175,7 +179,7 @@ def require(settings: Settings) -> None:
     """Raise ``UsageError`` if no shadow is set."""
     if settings.shadow_index_url is None:
         raise UsageError(
-            "there is no shadow of the index: set RAMQ_SHADOW_INDEX_URL to where it is to be, for example "
+            f"there is no shadow of the index: set {SETTING} to where it is to be, for example "
             "milvus+http://user:password@host:19530/database"
         )
 
@@ -189,8 +193,9 @@ def place_of(settings: Settings) -> FileStorage:
     """Return the storage of the shadow's files."""
     from storage.index.file_storage import open_storage  # noqa: PLC0415
 
-    below = f"{as_index(settings).index_files_location.rstrip('/')}/shadow"
-    return open_storage(below, endpoint_url=settings.s3_endpoint_url)
+    ours = as_index(settings)
+    named = files_setting(ours, SETTING)
+    return open_storage(ours.index_files_location, "shadow", endpoint_url=settings.s3_endpoint_url, setting=named)
 
 
 def make_shadow_index(settings: Settings, *, for_searches: bool = False) -> VectorIndex:
@@ -212,7 +217,7 @@ def make_shadow_index(settings: Settings, *, for_searches: bool = False) -> Vect
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
     from storage.index.milvus.reader import SHADOW, MilvusIndex  # noqa: PLC0415
 
-    milvus = Milvus(ours.index_location, request_seconds=REQUEST_SECONDS)
+    milvus = Milvus(ours.index_location, request_seconds=REQUEST_SECONDS, setting=SETTING)
     return MilvusIndex(milvus, place, cache, family=SHADOW, pointers=pointers, max_rows_bytes=limit)
 
 
@@ -230,7 +235,9 @@ def make_shadow_builder(settings: Settings, engine: Engine) -> IndexBuilder:
     from storage.index.milvus.client import Milvus  # noqa: PLC0415
     from storage.index.milvus.reader import SHADOW  # noqa: PLC0415
 
-    return MilvusBuilder(Milvus(ours.index_location), engine, place, cache, family=SHADOW, pointers=pointers)
+    return MilvusBuilder(
+        Milvus(ours.index_location, setting=SETTING), engine, place, cache, family=SHADOW, pointers=pointers
+    )
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from ramq.web.api import backlog as api_backlog
 from ramq.web.api import dataset_steps as api_dataset_steps
 from ramq.web.api import datasets as api_datasets
 from ramq.web.api import duplicates as api_duplicates
+from ramq.web.api import erasures, health, images, missing, readings, regions
 from ramq.web.api import export as api_export
 from ramq.web.api import generations as api_generations
-from ramq.web.api import health, images, missing, readings, regions
 from ramq.web.api import jobs as api_jobs
 from ramq.web.api import keywords as api_keywords
 from ramq.web.api import quotas as api_quotas
@@ -172,7 +172,7 @@ def create_app(services: Services, *, is_stopping: Callable[[], bool] = lambda: 
 def _add_routes(app: FastAPI, roles: Roles) -> None:
     """Add all routes, the more special ones before those that take any name."""
     of_jobs = (api_jobs.router, api_jobs.workers_router, api_watches.router)
-    of_images = (images.router, api_export.router, readings.router, regions.router)
+    of_images = (images.router, erasures.router, api_export.router, readings.router, regions.router)
     of_groups = (api_duplicates.router, missing.router, api_keywords.router)
     # A step before actions of any name.
     of_datasets = (api_dataset_steps.router, api_datasets.router)

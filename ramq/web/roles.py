@@ -166,6 +166,9 @@ POST /teach
 
 _ADMIN = """
 DELETE /v1/images/{image_id}
+GET /v1/erasures
+POST /v1/erasures/{deletion_id}/resume
+POST /v1/erasures/{deletion_id}/withdraw
 PATCH /v1/archives/{archive_id}
 DELETE /v1/archives/{archive_id}
 PUT /v1/policies/{tag}

@@ -38,16 +38,20 @@ SHADOW = "`ramq index shadow build` removes them there; files that were replaced
 _GENERATION = re.compile(r"generation-(\d+)")
 
 
-def in_database(session: Session, index: VectorIndex, deletion_id: int, ids: NDArray[np.int64]) -> list[Trace]:
-    """Look through tables and searches. Return a trace for each, also if nothing was found.
+def in_tables(session: Session, deletion_id: int) -> list[Trace]:
+    """Look through the tables for images of a deletion. Return a trace for each, also if nothing was found."""
+    return [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
+
+
+def in_searches(session: Session, index: VectorIndex, ids: NDArray[np.int64]) -> list[Trace]:
+    """Look through what searches find. Return a trace for each, also if nothing was found.
 
     Args:
         session: a transaction.
         index: this process's reader of the index.
-        deletion_id: whose images.
         ids: ids of the images, ascending.
     """
-    found = [Trace(f"table {table}", left, AGAIN) for table, left in erasures.left(session, deletion_id).items()]
+    found = []
     for generation_id, source in indexed(session).items():
         view = index.view(session, generation_id)
         shown = sum(_live(part, ids, source.rows_each) for part in view.parts)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage.index.file_storage import FileStorage
-    from storage.results.erasure_views import DeletionView
+    from storage.results.erasure_views import DeletionView, Withdrawal
 
 FOLDER = "erasures"
 FORMAT = 1
@@ -70,27 +71,34 @@ class _Entry:
 
 
 def write(session: Session, place: FileStorage, deletion: DeletionView) -> None:
-    """Write a deletion into the log, unless it is there. Nothing of it may be erased before.
+    """Write a deletion into the log, unless it is there with all images that it has left. Nothing may be erased before.
 
     Raises:
         ServiceUnavailableError: the storage does not answer.
     """
-    begun_at = deletion.begun_at.astimezone(UTC)
-    # After a restore, other deletions get the same numbers, at other times.
-    name = f"deletion-{deletion.id:09d}-{begun_at:{_TIME}}.json"
+    begun_at, name = deletion.begun_at.astimezone(UTC), _name_of(deletion)
     try:
-        _read(place, name)
+        there = _read(place, name)
     except DamagedError:
-        salt = secrets.token_hex(16)
-        entry = {
-            "format": FORMAT,
-            "deletion": deletion.id,
-            "begun_at": begun_at.isoformat(),
-            "said_by": deletion.said_by,
-            "salt": salt,
-            "images": erased_names.of_deletion(session, deletion.id, salt),
-        }
-        place.put(f"{FOLDER}/{name}", json.dumps(entry).encode())
+        there = _Entry(deletion.id, begun_at.isoformat(), deletion.said_by, secrets.token_hex(16), [])
+    images = dict(there.images) | dict(erased_names.of_deletion(session, deletion.id, there.salt))
+    if not images or len(images) > len(there.images):
+        _put(place, name, replace(there, images=sorted(images.items())))
+
+
+def withdraw(place: FileStorage, withdrawal: Withdrawal) -> None:
+    """Take the images that stay out of the log, and a deletion that erased nothing altogether.
+
+    Raises:
+        ServiceUnavailableError: the storage does not answer.
+    """
+    name = _name_of(withdrawal.deletion)
+    if not withdrawal.erased_ids:
+        place.delete(f"{FOLDER}/{name}")
+        return
+    with suppress(DamagedError):  # somebody took the file out of the log: then it names no image that stays
+        there, erased = _read(place, name), set(withdrawal.erased_ids)
+        _put(place, name, replace(there, images=[each for each in there.images if each[0] in erased]))
 
 
 def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion], list[str]]:
@@ -112,6 +120,11 @@ def unknown(session: Session, place: FileStorage) -> tuple[list[LoggedDeletion],
         except DamagedError:
             unreadable.append(name)
     return sorted(found, key=lambda each: each.begun_at), sorted(unreadable)
+
+
+def _name_of(deletion: DeletionView) -> str:
+    # After a restore, other deletions get the same numbers, at other times.
+    return f"deletion-{deletion.id:09d}-{deletion.begun_at.astimezone(UTC):{_TIME}}.json"
 
 
 def _time_of(words: str, name: str) -> datetime:
@@ -141,6 +154,10 @@ def strike(place: FileStorage, deletions: Sequence[LoggedDeletion]) -> None:
 def _parts(images: list[tuple[int, str]]) -> Iterator[dict[int, str]]:
     for start in range(0, len(images), _AT_ONCE):
         yield dict(images[start : start + _AT_ONCE])
+
+
+def _put(place: FileStorage, name: str, entry: _Entry) -> None:
+    place.put(f"{FOLDER}/{name}", json.dumps({"format": FORMAT, **asdict(entry)}).encode())
 
 
 def _read(place: FileStorage, name: str) -> _Entry:

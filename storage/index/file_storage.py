@@ -69,25 +69,40 @@ class FileStorage(Protocol):
         """Remove a segment, a file, or a folder with its contents. A missing one is not an error."""
 
 
-def open_storage(url: str, *, endpoint_url: str | None = None) -> FileStorage:
+SETTING = "RAMQ_INDEX_URL"
+"""The setting that errors name, unless another one has the location."""
+
+
+def open_storage(url: str, below: str = "", *, endpoint_url: str | None = None, setting: str = SETTING) -> FileStorage:
     """Return the storage of a ``file:///folder`` or ``s3://bucket/prefix`` URL.
+
+    Args:
+        url: the location.
+        below: a folder in it, with no slash around it; empty: the location itself.
+        endpoint_url: of an S3 server that is not Amazon's.
+        setting: the setting that has the location, for errors.
 
     Raises:
         UsageError: any other kind of URL.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that are not closed
+        parts = urlsplit("")
     if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path:
-        return FolderStorage(Path(unquote(parts.path)))
+        return FolderStorage(Path(unquote(parts.path)) / below, setting)
     if parts.scheme == "s3" and parts.netloc:
-        return BucketStorage(parts.netloc, parts.path.strip("/"), endpoint_url)
-    raise UsageError(f"the index cannot be kept at {url}: RAMQ_INDEX_URL must be file:///folder or s3://bucket/prefix")
+        prefix = "/".join(filter(None, (parts.path.strip("/"), below)))
+        return BucketStorage(parts.netloc, prefix, endpoint_url, setting)
+    raise UsageError(f"the index cannot be kept at {url}: {setting} must be file:///folder or s3://bucket/prefix")
 
 
 class FolderStorage:
     """Storage in a local folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, setting: str = SETTING) -> None:
         self.root = root
+        self.setting = setting
 
     def folder_of(self, name: str) -> Path | None:
         """See ``FileStorage``."""
@@ -180,16 +195,19 @@ class FolderStorage:
         try:
             yield
         except OSError as error:
-            raise ServiceUnavailableError(f"index folder {self.root} failed: {error.strerror or error}") from error
+            raise ServiceUnavailableError(
+                f"index folder {self.root} ({self.setting}) failed: {error.strerror or error}"
+            ) from error
 
 
 class BucketStorage:
     """Storage under a prefix of an S3 bucket. An object is written completely or not at all, and visible at once."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None, setting: str = SETTING) -> None:
         self.bucket = bucket
         self.prefix = prefix
         self.endpoint_url = endpoint_url
+        self.setting = setting
 
     @cached_property
     def _client(self) -> S3Client:
@@ -295,9 +313,13 @@ class BucketStorage:
                 raise DamagedError(f"s3://{self.bucket}/{self._key(name)} does not exist") from error
             if code in {"PreconditionFailed", "ConditionalRequestConflict", "412"}:
                 raise _TakenError from error
-            raise ServiceUnavailableError(f"index s3://{self.bucket}/{self.prefix} is unavailable: {error}") from error
+            raise self._unavailable(error) from error
         except (BotoCoreError, Boto3Error) as error:
-            raise ServiceUnavailableError(f"index s3://{self.bucket}/{self.prefix} is unavailable: {error}") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> ServiceUnavailableError:
+        place = f"s3://{self.bucket}/{self.prefix}"
+        return ServiceUnavailableError(f"index {place} ({self.setting}) is unavailable: {error}")
 
 
 class _TakenError(Exception):

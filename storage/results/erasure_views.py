@@ -57,11 +57,31 @@ class DeletionView:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A deletion that was withdrawn.
+
+    Attributes:
+        deletion: as it was.
+        erased_ids: ids of the images that it had erased, ascending; these are its images now. Empty: it is forgotten.
+        stay: the number of the others, which stay.
+    """
+
+    deletion: DeletionView
+    erased_ids: list[int]
+    stay: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
-    """A place that may hold traces of images, the number found there now, and how to remove them."""
+    """A place that may hold traces of images.
+
+    Attributes:
+        left: the number found there now; None if the place could not be asked.
+        remedy: how to remove them; or why the place could not be asked, and what to do.
+    """
 
     place: str
-    left: int
+    left: int | None
     remedy: str
 
 
@@ -70,7 +90,7 @@ class ErasureReport:
     """A deletion, and what a search of every place for its images found.
 
     Attributes:
-        is_clean: nothing was found anywhere.
+        is_clean: it is proved that nothing is left: every place was asked, and nothing was found in any.
         ids: ids of the images, ascending; None if no list was requested.
         keys: keys of the images, if they were kept.
     """

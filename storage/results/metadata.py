@@ -345,6 +345,11 @@ def forget_places(session: Session, archive_id: int | None, after: int, limit: i
     return sorted(found)
 
 
+def is_any_place(session: Session) -> bool:
+    """Return whether it is stored where any image was taken."""
+    return bool(session.scalar(text("SELECT EXISTS (SELECT FROM metadata WHERE cell IS NOT NULL)")))
+
+
 def is_any(session: Session) -> bool:
     """Return whether any file was read."""
     return bool(session.scalar(text("SELECT EXISTS (SELECT FROM metadata)")))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.embedded import embedded
-from ramq.embedded.postgres import _installed_binaries
+from ramq.embedded.postgres import installed_programs
 from ramq.services.index import make_builder
 from ramq.wiring import Services
 from storage import migrate, revision
@@ -33,7 +33,7 @@ QUERIES = (
 
 
 def run(program: str, *words: str) -> None:
-    subprocess.run([str(_installed_binaries() / program), *words], check=True, capture_output=True, text=True)
+    subprocess.run([str(installed_programs() / program), *words], check=True, capture_output=True, text=True)
 
 
 def answers(services: Services) -> list[list[tuple[int, str, float]]]:

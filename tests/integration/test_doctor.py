@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from ram_core.checkpoints import entry
-from ramq import doctor
-from ramq.doctor import examine
+from ramq.doctor import examine, machine
 from ramq.services.index import make_builder
 from storage.database import make_engine, unit_of_work
 from storage.ledger import workers as worker_rows
@@ -73,7 +72,7 @@ def test_a_broker_that_does_not_answer_or_is_not_set(look: Any) -> None:
 
 def test_a_database_that_does_not_answer_is_told_once(look: Any) -> None:
     fault = the_fault(look(database_url="postgresql+psycopg://somebody:their-password@127.0.0.1:1/ramq"))
-    assert (fault.name, fault.next) == ("database", 'psql "$RAMQ_DATABASE_URL"')
+    assert (fault.name, fault.next) == ("database", "ramq db run psql")
     assert "their-password" not in str(fault)
 
 
@@ -100,7 +99,7 @@ def test_a_clock_that_is_wrong(look: Any, monkeypatch: pytest.MonkeyPatch) -> No
         def now(cls, tz: Any = None) -> datetime:
             return datetime.now(tz) - timedelta(minutes=7)
 
-    monkeypatch.setattr(doctor, "datetime", Late)
+    monkeypatch.setattr(machine, "datetime", Late)
     fault = the_fault(look())
     assert fault.name == "clock"
     assert "differ by 420 s" in fault.detail
@@ -159,9 +158,16 @@ def test_a_folder_that_cannot_be_written_to_and_a_disk_that_is_nearly_full(
 ) -> None:
     (place,) = [one for one in look(index_url="file:///proc/index") if one.name == "disk" and one.state == "fault"]
     assert (place.detail.startswith("cannot write to /proc"), place.next) == (True, "ls -ld /proc")
-    monkeypatch.setattr(doctor, "_LEAST_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(machine, "_LEAST_FREE_BYTES", 1 << 60)
     fault = the_fault(look())
     assert (fault.name, fault.next.startswith("du -sh ")) == ("disk", True)
+
+
+@pytest.mark.parametrize("url", ["file://[host/x", "milvus+http://host:port"])
+def test_an_address_of_the_index_that_is_none(look: Any, url: str) -> None:
+    faults_of_index = [one for one in look(index_url=url) if one.name == "index"]
+    assert [(one.state, one.next) for one in faults_of_index] == [("fault", "env | grep RAMQ_INDEX_URL")]
+    assert "RAMQ_INDEX_URL must be" in faults_of_index[0].detail
 
 
 def test_work_that_waits_while_the_only_worker_is_gone(look: Any, engine: Engine) -> None:

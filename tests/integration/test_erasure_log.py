@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.database_checks import restore_findings
+from ramq.doctor.database import restore_findings
 from ramq.services.index import make_place
 from storage.database import unit_of_work
 from storage.errors import ServiceUnavailableError

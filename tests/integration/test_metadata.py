@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from ramq.doctor.database import places
 from ramq.wiring import Services
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, UsageError
@@ -163,7 +164,11 @@ def test_places_that_are_stored_can_be_erased(services: Services, made: Worker, 
     assert len(services.search.page(query).items) == 2
     with pytest.raises(NotFoundError):
         services.metadata.forget_places("99")
+    private = services.settings.model_copy(update={"keep_place": False})
+    assert places(services.settings, services.engine) == []
+    assert [found.next for found in places(private, services.engine)] == ["ramq forget-places"]
     assert services.metadata.forget_places() == 4
+    assert places(private, services.engine) == []
     assert services.search.page(query).items == []
     view = told(services, "2023/b.jpg")
     assert view is not None

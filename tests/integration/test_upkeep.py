@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from ramq.database_checks import upkeep_findings
+from ramq.doctor.database import upkeep_findings
 from ramq.embedded import embedded
 from storage import upkeep
 from storage.database import make_engine, unit_of_work
@@ -47,7 +47,7 @@ def test_a_transaction_that_is_open_for_long_is_named_with_what_ends_it(
         [trouble] = troubles(engine)
     assert trouble.is_fault
     assert f"process {pid}" in trouble.detail
-    assert trouble.next == f'psql "$RAMQ_DATABASE_URL" -c "SELECT pg_terminate_backend({pid})"'
+    assert trouble.next == f'ramq db run psql -c "SELECT pg_terminate_backend({pid})"'
     assert troubles(engine) == []
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ramq.client import Client
-from ramq.doctor import _watches
+from ramq.doctor.services import watches
 from storage.objects.source import parse_source
 from tests.services.sqs import event
 from tests.services.web import assert_problem, services_of, serving
@@ -232,18 +232,18 @@ def test_metrics_tell_how_watches_are_doing(client: TestClient, root: Path) -> N
 
 def test_the_doctor_names_watches_that_fail_are_late_or_hear_nothing(client: TestClient, root: Path) -> None:
     services = services_of(client)
-    assert _watches(services.engine) == []
+    assert watches(services.engine) == []
     add(client, str(root), "none")
-    assert [finding.state for finding in _watches(services.engine)] == ["ok"]
+    assert [finding.state for finding in watches(services.engine)] == ["ok"]
     add(client, "s3://photos", "sqs:https://sqs.eu-west-1.amazonaws.com/1/q")
     with services.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE watch SET next_listing_at = now() - interval '1 hour' WHERE id = 1")
-    late, deaf = _watches(services.engine)
+    late, deaf = watches(services.engine)
     assert (late.state, late.detail, late.next) == ("fault", "watch 1 is late", "ramq watch show 1")
     assert deaf.detail == "watch 2 is not told of changes: no worker receives events yet"
     with services.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE watch SET failures = 2, error = 'job 3 failed: gone' WHERE id = 1")
-    assert _watches(services.engine)[0].detail == "watch 1 failed 2 times: job 3 failed: gone"
+    assert watches(services.engine)[0].detail == "watch 1 failed 2 times: job 3 failed: gone"
 
 
 def test_a_watch_as_json_is_what_the_documents_say(client: TestClient, root: Path) -> None:

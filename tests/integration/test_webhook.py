@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramq import doctor
+from ramq.doctor.services import webhook as troubles_of
 from storage.database import unit_of_work
 from storage.ledger import jobs, retries, webhook_deliveries
 from storage.ledger import workers as worker_rows
@@ -234,14 +234,14 @@ def test_the_doctor_tells_of_jobs_that_nobody_could_be_told_of(
 ) -> None:
     is_set = settings.model_copy(update={"webhook_url": receiver.url, "webhook_secret": SECRET})
     sender(ledger.engine)
-    assert doctor._webhook(settings, ledger.engine) == []
-    assert [found.state for found in doctor._webhook(is_set, ledger.engine)] == ["ok"]
+    assert troubles_of(settings, ledger.engine) == []
+    assert [found.state for found in troubles_of(is_set, ledger.engine)] == ["ok"]
     finished(ledger)
     job_id = finished(ledger)
     receiver.statuses += [500, 500]
     assert webhook.deliver(ledger.engine)
     assert webhook.deliver(ledger.engine)
     ledger.execute("UPDATE notice SET due_at = NULL WHERE job_id = :id", id=job_id)
-    (found,) = doctor._webhook(settings, ledger.engine)
+    (found,) = troubles_of(settings, ledger.engine)
     assert (found.state, found.next) == ("note", f"ramq job {job_id}")
     assert "1 retrying, 1 given up" in found.detail

@@ -32,6 +32,7 @@ ELSEWHERE = frozenset(
     {
         *(
             "accelerate",
+            "chown",
             "cp",
             "curl",
             "docker",
@@ -42,10 +43,6 @@ ELSEWHERE = frozenset(
             "ls",
             "mkdir",
             "pip",
-            "pg_basebackup",
-            "pg_dump",
-            "pg_restore",
-            "pg_verifybackup",
             "rm",
         ),
         *("sha256sum", "tar", "torchrun"),

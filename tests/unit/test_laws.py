@@ -29,6 +29,7 @@ MAY_READ_ENVIRONMENT = {
     "ramq/stack.py": "2026-11-21: worker processes inherit it",
     "ramq/embedded/client.py": "2026-11-21: the supervisor inherits it",
     "ramq/embedded/postgres.py": "2026-11-21: servers inherit it, less what would steer them",
+    "ramq/database_programs.py": "2026-11-30: programs of PostgreSQL inherit it",
     "ramq/span_answers.py": "2026-11-30: whether the exporter takes its connection from elsewhere, an OTEL_* variable",
     "ram_core/reading/loading.py": "2026-11-28: OMP_NUM_THREADS, which ONNX Runtime does not read by itself",
 }

@@ -17,9 +17,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from storage.errors import ServiceUnavailableError, UsageError
+from storage.index.file_storage import SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from urllib.parse import SplitResult
 
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
@@ -61,20 +63,16 @@ class Milvus:
         url: ``milvus+http://user:password@host:19530/database`` or ``milvus+https://…`` for a server, or
             ``milvus+file:///path.db`` for a milvus-lite file, which only one process can open at a time.
         request_seconds: how long a request may take.
+        setting: the setting that has the URL, for errors.
 
     Raises:
         UsageError: any other kind of URL.
     """
 
-    def __init__(self, url: str, *, request_seconds: float = REQUEST_SECONDS) -> None:
-        parts = urlsplit(url)
+    def __init__(self, url: str, *, request_seconds: float = REQUEST_SECONDS, setting: str = SETTING) -> None:
+        self._setting = setting
+        parts = self._parts_of(url)
         self._is_file = parts.scheme == "milvus+file"
-        is_told = bool(parts.path.strip("/")) if self._is_file else bool(parts.hostname)
-        if parts.scheme not in SCHEMES or not is_told:
-            raise UsageError(
-                f"the index cannot be kept in {parts.scheme}://{parts.hostname or ''}: RAMQ_INDEX_URL must be "
-                "milvus+http://host:19530/database, milvus+https://… or milvus+file:///path.db"
-            )
         self._options: dict[str, Any] = {"uri": unquote(parts.path)}
         if not self._is_file:
             port = parts.port or (443 if parts.scheme == "milvus+https" else 19530)
@@ -87,13 +85,28 @@ class Milvus:
         self._request_seconds = request_seconds
         self._lock = Lock()
 
+    def _parts_of(self, url: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            is_told = bool(parts.path.strip("/") if parts.scheme == "milvus+file" else parts.hostname)
+            is_one = parts.scheme in SCHEMES and is_told and (parts.port is None or parts.port > 0)
+            shown = f"{parts.scheme}://{parts.hostname or ''}"
+        except ValueError:  # a port that is no number, or brackets that are not closed
+            is_one, shown = False, url.rpartition("@")[2]
+        if not is_one:
+            raise UsageError(
+                f"the index cannot be kept in {shown}: {self._setting} must be milvus+http://host:19530/database, "
+                "milvus+https://… or milvus+file:///path.db"
+            )
+        return parts
+
     @cached_property
     def _opened(self) -> MilvusClient:
         try:
             from pymilvus import MilvusClient  # noqa: PLC0415  (an extra, and slow to import)
         except ImportError as error:
             raise UsageError(
-                "an index in Milvus needs a package that is not installed: pip install 'ramq[milvus]'"
+                f"{self._setting} names Milvus, and a package for it is not installed: pip install 'ramq[milvus]'"
             ) from error
         # It logs each error with a traceback before it raises it.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -129,20 +142,20 @@ class Milvus:
         detail = _detail_of(error)
         if status == "UNAUTHENTICATED" and "token" not in self._options:
             said = (
-                f"{place} wants a user and a password: set RAMQ_INDEX_URL to milvus+http://user:password@host:19530/…"
+                f"{place} wants a user and a password: set {self._setting} to milvus+http://user:password@host:19530/…"
             )
         elif status == "UNAUTHENTICATED":
-            said = f"{place} rejects the user or the password in RAMQ_INDEX_URL"
+            said = f"{place} rejects the user or the password in {self._setting}"
         elif getattr(error, "code", None) == _NO_DATABASE:
-            said = f"{place} has no database {self._options.get('db_name')}: create it, or correct RAMQ_INDEX_URL"
+            said = f"{place} has no database {self._options.get('db_name')}: create it, or correct {self._setting}"
         elif status == "PERMISSION_DENIED":
-            said = f"{place} does not allow this to the user in RAMQ_INDEX_URL: {detail}"
+            said = f"{place} does not allow this to the user in {self._setting}: {detail}"
         elif status == "DEADLINE_EXCEEDED":
-            said = f"{place} did not answer within {self._request_seconds:.0f} seconds"
+            said = f"{place} ({self._setting}) did not answer within {self._request_seconds:.0f} seconds"
         elif status or getattr(error, "code", None) == _NO_CONNECTION or "_opened" not in self.__dict__:
-            said = f"Milvus cannot be reached at {self._options['uri']}: {detail}"
+            said = f"Milvus cannot be reached at {self._options['uri']} ({self._setting}): {detail}"
         else:
-            said = f"Milvus rejected the request: {detail}"
+            said = f"{place} ({self._setting}) rejected the request: {detail}"
         return ServiceUnavailableError(said)
 
     def check(self) -> None:
@@ -167,8 +180,9 @@ class Milvus:
         version = (int(found[1]), int(found[2]), int(found[3] or 0))
         if version < OLDEST:
             raise ServiceUnavailableError(
-                f"Milvus at {self._options['uri']} is version {said}, which ramq does not work with: upgrade it to "
-                f"{_dotted(INDEXED_SINCE)} or newer, or to {_dotted(OLDEST)} at least, where filters are slower"
+                f"Milvus at {self._options['uri']} ({self._setting}) is version {said}, which ramq does not work with: "
+                f"upgrade it to {_dotted(INDEXED_SINCE)} or newer, or to {_dotted(OLDEST)} at least, where filters "
+                "are slower"
             )
         return version
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from ramq.doctor import examine
 from storage.database import unit_of_work
 from storage.errors import NotFoundError, ServiceUnavailableError, UsageError
-from storage.index.erasure_check import in_database
+from storage.index.erasure_check import in_searches
 from storage.index.milvus import collection
 from storage.index.milvus.client import Milvus
 from storage.index.milvus.collection import Collection
@@ -291,7 +291,7 @@ def test_deleted_images_are_looked_for_in_the_collection_too(
 
     def left() -> list[int]:
         with unit_of_work(archive.engine) as session:
-            traces = in_database(session, index, 0, np.array(victims))
+            traces = in_searches(session, index, np.array(victims))
         places = ("collection", f"searches under generation {of}")
         return [trace.left for trace in traces if trace.place.startswith(places)]
 

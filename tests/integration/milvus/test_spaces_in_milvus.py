@@ -12,7 +12,7 @@ from sqlalchemy import text
 from storage.database import unit_of_work
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.index import selection
-from storage.index.erasure_check import in_database
+from storage.index.erasure_check import in_searches
 from storage.index.milvus.reader import collections_of
 from storage.results import generations, looks, serving
 from storage.results import vectors as repository
@@ -207,7 +207,7 @@ def test_deleted_images_leave_both_collections(
 
     def left() -> list[int]:
         with unit_of_work(archive.engine) as session:
-            traces = in_database(session, index, 0, np.array(victims))
+            traces = in_searches(session, index, np.array(victims))
         places = tuple(f"searches under generation {generation_id}" for generation_id in both)
         found = {trace.place: trace.left for trace in traces}
         assert [found[place] for place in places] == [0, 0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ram_core.spaces.tiny import write_tiny_tower
-from ramq import doctor
+from ramq.doctor.models import towers as check_towers
 from ramq.services import query_models
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.search.views import SearchQuery
@@ -44,7 +44,7 @@ def write_own(ramq: Services, seed: int) -> None:
 
 
 def towers(ramq: Services) -> list[tuple[str, str]]:
-    found = doctor._towers(ramq.settings, ramq.engine)
+    found = check_towers(ramq.settings, ramq.engine)
     return [(each.state, each.detail) for each in found]
 
 
