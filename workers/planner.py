@@ -23,7 +23,7 @@ from storage.ledger.quotas import NoRoomError
 from storage.ledger.waiting import Able
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
-from storage.results import archives, contents, images, vectors
+from storage.results import archives, contents, images
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
 from workers.file_pages import PageLimits, upsert_page
@@ -33,7 +33,8 @@ from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archiv
 from workers.pipeline.retry import backoff_seconds
 from workers.ranges import CUT_AFTER, Cutter
 from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
-from workers.sources import Sources, with_order
+from workers.settling import Settling, with_order
+from workers.sources import Sources
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Planner:
         self._sources = Sources(engine, s3, self._limits)
         self._named_keys = NamedKeys(engine, s3, self._limits, sidecars)
         self._cutter = Cutter(engine)
+        self._settling = Settling(engine, sidecars)
         # The last source, where its step ended. Otherwise every step would read a manifest from its beginning.
         self._readings: dict[tuple[int, str | None, str | None], Reading] = {}
 
@@ -222,40 +224,36 @@ class Planner:
                 and self._asks_whether_gone(session, listing)
             ):
                 return
-        if not listing.is_disordered:
+        with unit_of_work(self._engine) as session:  # another planner may have found out meanwhile
+            listing = replace(listing, is_disordered=archives.is_disordered(session, listing.archive_id))
+        if not listing.is_settled_at_end:
             self._read_sidecars(listing, [], listing.cursor, listing.until)
         if not self._end_range(listing):
-            self._settle(listing)
-            self._end_range(listing, is_settled=True)
+            open_archive = partial(open_store, parse_source(listing.archive_uri), self._s3)
+            if self._settling.settle(listing, open_archive, should_stop):
+                self._end_range(listing, is_settled=True)
+            else:
+                self._leave_to_others(listing)
         finish_jobs(self._engine)
 
     def _end_range(self, listing: ClaimedListing, *, is_settled: bool = False) -> bool:
-        """End a range. Return False if the whole listing has to be settled before."""
+        """End a range. Return False if the listing has to be settled before: all other ranges of it are listed."""
         with unit_of_work(self._engine) as session:
             listings.require(session, listing)
-            if listing.manifest_version is not None:
-                listings.forget_named(session, listing.job_id)
-            elif not listing.is_disordered:
+            if listing.manifest_version is None and not listing.is_settled_at_end:
                 images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
                 bounds = listing.cursor, listing.until
                 unfound.mark_missing(session, listing.archive_id, listing.prefix, *bounds, job_id=listing.job_id)
             listings.lock_running(session, listing)
-            may_settle = listing.manifest_version is None and not is_settled and listings.is_last(session, listing)
-            if may_settle and archives.is_disordered(session, listing.archive_id):  # another planner may have noted it
-                return False
+            if not is_settled and listings.is_last(session, listing):
+                known = replace(listing, is_disordered=archives.is_disordered(session, listing.archive_id))
+                if known.is_settled_at_end:
+                    return False
+            if listing.manifest_version is not None or is_settled:
+                listings.forget_named(session, listing.job_id)
             listings.end(session, listing)
             follow(session, listing.job_id, self._shard_size)
         return True
-
-    def _settle(self, listing: ClaimedListing) -> None:
-        """Mark what no range of a listing found, whose store does not list keys in the order of their bytes."""
-        if self._sidecars is not None:
-            self._sidecars.forget_unlisted(listing, partial(open_store, parse_source(listing.archive_uri), self._s3))
-        with unit_of_work(self._engine) as session:
-            listings.require(session, listing)
-            images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
-            there = unfound.settle(session, listing.archive_id, listing.prefix, listing.job_id)
-            vectors.touch(session, there)
 
     def _record_pages(
         self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]
@@ -376,11 +374,13 @@ class Planner:
             listings.require(session, listing)
             pending, n_pages = upsert_page(session, listing, generation_id, pictures, self._limits)
             listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept) + n_pages
-            if listing.manifest_version is None and not listing.is_disordered:
+            if listing.is_settled_at_end:
+                unfound.name(session, listing.job_id, [info.key for info in page])
+            elif listing.manifest_version is None:
                 unfound.mark_missing(
                     session, listing.archive_id, listing.prefix, after, cursor, ignored, job_id=listing.job_id
                 )
-            elif listing.manifest_version is not None:
+            else:
                 ignored = ignored_keys.name_first(session, listing.job_id, ignored)
                 fresh = listings.name_first(session, listing.job_id, listed)
                 listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]

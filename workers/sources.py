@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import structlog
 
 from storage.database import unit_of_work
 from storage.ledger.views import PAGES
@@ -16,10 +13,13 @@ from storage.objects.base import TOO_LONG_VERSION, RangedStore, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.pages import PageStore
+from storage.objects.s3_listing import BAD_NAME
 from storage.objects.source import open_store, parse_source
+from storage.objects.tars import TarStore
 from storage.objects.written_keys import as_written
-from storage.results import archives, images
+from storage.results import images
 from workers.file_pages import parted
+from workers.settling import noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
     from workers.file_pages import PageLimits
-
-log = structlog.get_logger()
 
 LOOKS_AT_ONCE = 32
 """Number of objects of unknown version that are asked for it at the same time."""
@@ -73,7 +71,9 @@ class Sources:
             known = partial(self._existing, listing.archive_id)
             return Reading((cursor, marked(as_written(store, page, known), ignoring)) for cursor, page in pages)
         ranged = store if isinstance(store, RangedStore) else None
-        if ranged is None:
+        if isinstance(store, TarStore):
+            found = self._in_tars(listing, store, ignoring)
+        elif ranged is None:
             found = store.pages(listing.prefix, listing.cursor, ignoring)
         else:
             found = ranged.pages(listing.prefix, listing.cursor, ignoring, listing.until)
@@ -81,6 +81,19 @@ class Sources:
         if listing.options.get(PAGES):
             ended = parted(self.engine, listing.archive_id, self.limits, ended)
         return Reading(ended, ranged, recorded=int(listing.cursor is not None))
+
+    def _in_tars(self, listing: ClaimedListing, store: TarStore, ignoring: Ignoring) -> Iterator[list[ObjectInfo]]:
+        """Yield pages of members. At the beginning all tar files are listed, to see in which order a bucket lists them.
+
+        Members are listed in the order of bytes, and so a listing goes on after any of them. Tar files that come in
+        another order are sorted first.
+        """
+        if listing.cursor is None and not listing.is_disordered and parse_source(listing.archive_uri).scheme == "s3":
+            is_ordered = True
+            for is_ordered in store.orders(listing.prefix):  # noqa: B007  (the last one counts)
+                yield []
+            listing = listing if is_ordered else noted(self.engine, listing)
+        yield from store.pages(listing.prefix, listing.cursor, ignoring, is_ordered=not listing.is_disordered)
 
     def _existing(self, archive_id: int, keys: list[str]) -> set[str]:
         with unit_of_work(self.engine) as session:
@@ -103,23 +116,7 @@ class Sources:
 
 def _end_of(last: ObjectInfo) -> str:
     """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
+    if last.version == BAD_NAME:  # a NUL in the true name is less than any other character
+        return last.key.partition(r"\x00")[0] + "\x01"
     stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
     return f"{last.key}\U0010ffff" if stands_for_more else last.key
-
-
-def with_order(engine: Engine, listing: ClaimedListing, page: list[ObjectInfo]) -> ClaimedListing:
-    """Return a listing that knows whether its store lists keys in the order of their bytes, by its next page.
-
-    What is found out is remembered with the archive. Keys with a fault may not be what the store listed, and lists have
-    the order that their makers gave them.
-    """
-    if listing.is_disordered or listing.manifest_version is not None:
-        return listing
-    keys = [info.key for info in page if not info.version.startswith("!")]
-    in_order = [listing.cursor or "", *keys]
-    if all(one <= other for one, other in pairwise(in_order)):  # equal: only the beginning of long keys is kept
-        return listing
-    log.info("keys are not listed in the order of their bytes", after=listing.cursor)
-    with unit_of_work(engine) as session:
-        archives.note_disorder(session, listing.archive_id)
-    return replace(listing, is_disordered=True)

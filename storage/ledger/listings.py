@@ -14,6 +14,7 @@ from storage.ledger.claims import ABLE
 from storage.ledger.ranges import IS_FREE
 from storage.ledger.turns import OTHERS_EVERY, OWNER
 from storage.objects.ignoring import Selection
+from storage.objects.source import parse_source
 from storage.tables import RECOGNITION
 
 if TYPE_CHECKING:
@@ -61,7 +62,16 @@ class ClaimedListing:
     trace: str | None = None
     until: str | None = None
     is_disordered: bool = False
-    """Whether the store is known to list keys in another order than that of their bytes."""
+    """Whether the archive is known to be listed in another order than that of its keys' bytes."""
+
+    @property
+    def is_settled_at_end(self) -> bool:
+        """Whether keys are marked as missing when all is listed, not page by page: see ``storage.ledger.unfound``.
+
+        Members of tar files are sorted before they are listed. Lists mark nothing.
+        """
+        is_listed_as_it_is = self.manifest_version is None and not parse_source(self.archive_uri).in_tars
+        return self.is_disordered and is_listed_as_it_is
 
     @property
     def selection(self) -> Selection:

@@ -1,41 +1,50 @@
 """What a listing did not find: known keys are marked as missing, and a person is asked if nothing at all was found.
 
 Where keys come in the order of their bytes, what a page skips is gone: so each page is marked as it is listed. Some
-stores have an order of their own, or none. There, what a page skips may come later, so keys are marked at the end, by
-what the whole listing found (``settle``).
+stores have an order of their own, or none. There, what a page skips may come later. So the keys of the listing are
+named (``name``), and at its end known keys that are not among them are ``doubtful``: the store is asked for each.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.objects.base import UNREADABLE_VERSION, ObjectInfo
-from storage.objects.pages import FILE_KEY, IS_PAGE
+from storage.objects.base import UNREADABLE_VERSION
+from storage.objects.pages import FILE_KEY, IS_FURTHER_PAGE_OF, IS_PAGE
+from storage.objects.s3_listing import BAD_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-_FOUND = """
-    INSERT INTO listed (key)
-    SELECT image.key FROM (
-        SELECT unnest(image_ids) AS id FROM shard WHERE job_id = :job_id
-        UNION ALL
-        SELECT generate_series(lower(run), upper(run) - 1) FROM skip, unnest(image_ids) AS run WHERE job_id = :job_id
-    ) AS found JOIN image USING (id)
-    UNION ALL SELECT unnest(keys) FROM ignored WHERE job_id = :job_id
-"""
+    from storage.objects.base import ObjectInfo
 
-# Only a job that found out may have marked what it found later. Since then nothing is marked before the end.
-_FALSELY_MARKED = """
-    UPDATE image SET missing_since = NULL FROM job JOIN archive ON archive.id = job.archive_id
-    WHERE job.id = :job_id AND archive.disordered_at >= job.started_at AND image.archive_id = archive.id
-      AND image.missing_since >= job.started_at AND image.key IN (SELECT key FROM listed)
-    RETURNING image.id
-"""
+_HASH = 'hashtextextended({key} COLLATE "C", 0)'
+"""A number that stands for a key in ``naming``. Two keys that share one are never marked, which is no harm."""
+
+_IS_NAMED = f"EXISTS (SELECT FROM naming WHERE job_id = :job_id AND image_id = {_HASH.format(key='image.key')})"
+
+_WINDOW = 20_000
+"""Known keys that are looked at together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Known keys of which a listing makes one doubt that they are as they are marked.
+
+    Attributes:
+        gone: not marked as missing, and not listed.
+        there: marked as missing since the listing began, and listed.
+        last: the last key that was looked at; None: there are no more.
+    """
+
+    gone: list[str]
+    there: list[str]
+    last: str | None
 
 
 def count_there(session: Session, archive_id: int, prefix: str) -> int:
@@ -106,6 +115,7 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
         if (folders := [info.key for info in ignored if info.stands_for_all])
         else "",
         "listed_at <= (SELECT started_at FROM job WHERE id = :job_id)" if job_id is not None else "",
+        "version <> :bad_name",  # kept under another name, which is not where the key is listed
     ]
     within = " AND ".join(filter(None, bounds)) or "true"
     result = session.execute(
@@ -140,28 +150,102 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
             "unreadable": UNREADABLE_VERSION,
             "ignored": [info.key for info in ignored],
             "folders": folders,
+            "bad_name": BAD_NAME,
             "job_id": job_id,
         },
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
 
 
-def settle(session: Session, archive_id: int, prefix: str, job_id: int) -> list[int]:
-    """Mark the known keys that a job's whole listing did not find, whatever its order was.
+def name(session: Session, job_id: int, keys: Sequence[str]) -> None:
+    """Remember that a job has listed these keys, until ``listings.forget_named``."""
+    session.execute(
+        text(
+            f"""INSERT INTO naming (job_id, image_id)
+                SELECT DISTINCT :job_id, {_HASH.format(key="listed")} FROM unnest(CAST(:keys AS text[])) AS listed
+                ON CONFLICT DO NOTHING"""  # noqa: S608  (constants)
+        ),
+        {"job_id": job_id, "keys": list(keys)},
+    )
 
-    All keys of the listed part are read. What pages marked before the order was known is taken back: these images are
-    returned.
+
+def name_recorded(session: Session, job_id: int) -> None:
+    """Remember all keys that a job has recorded: it did not know from the beginning that it has to."""
+    session.execute(
+        text(
+            f"""
+            INSERT INTO naming (job_id, image_id)
+            SELECT DISTINCT :job_id, {_HASH.format(key="key")} FROM (
+                SELECT image.key FROM (
+                    SELECT unnest(image_ids) AS id FROM shard WHERE job_id = :job_id
+                    UNION ALL
+                    SELECT generate_series(lower(run), upper(run) - 1)
+                    FROM skip, unnest(image_ids) AS run WHERE job_id = :job_id
+                ) AS found JOIN image USING (id)
+                UNION ALL SELECT unnest(keys) FROM ignored WHERE job_id = :job_id
+            ) AS recorded ON CONFLICT DO NOTHING
+            """  # noqa: S608  (constants)
+        ),
+        {"job_id": job_id},
+    )
+
+
+def doubtful(session: Session, archive_id: int, prefix: str, job_id: int, after: str) -> Doubtful:
+    """Look at some known keys after a key. For further pages of files stands the key of their file.
 
     Args:
-        session: has an empty temporary table ``listed`` (see ``images.upsert_page``).
+        session: a transaction.
         archive_id: the listed archive.
         prefix: the listed part.
-        job_id: the job. All of its pages are recorded.
+        job_id: the job. All of its pages are recorded, and their keys named.
+        after: the last key that was looked at; empty at the beginning.
     """
-    session.execute(text(_FOUND), {"job_id": job_id})
-    session.execute(text("ANALYZE listed"))
-    found_again = list(session.scalars(text(_FALSELY_MARKED), {"job_id": job_id}))
-    folders = session.scalars(text("SELECT key FROM listed WHERE right(key, 1) = '/'"))
-    ignored = [ObjectInfo(key, "", 0, None, ignored="folder", stands_for_all=True) for key in folders]
-    mark_missing(session, archive_id, prefix, None, None, ignored, job_id=job_id)
-    return found_again
+    below = "".join(f" AND {each}" for each in _below(prefix))
+    rows = session.execute(
+        text(
+            f"""
+            WITH part AS MATERIALIZED (
+                SELECT key, version, missing_since, listed_at FROM image
+                WHERE archive_id = :archive_id AND key > :after{below} ORDER BY key LIMIT :limit
+            ), begun AS (SELECT started_at FROM job WHERE id = :job_id)
+            SELECT DISTINCT CASE WHEN {IS_PAGE} THEN {FILE_KEY} ELSE key END AS key, missing_since IS NULL AS is_there,
+                false AS is_last
+            FROM part AS image, begun
+            WHERE version <> :bad_name AND CASE
+                WHEN missing_since IS NULL THEN listed_at <= started_at AND NOT {IS_PAGE} AND NOT {_IS_NAMED}
+                ELSE missing_since >= started_at AND ({IS_PAGE} OR {_IS_NAMED}) END
+            UNION ALL SELECT max(key), false, true FROM part
+            """  # noqa: S608  (constants)
+        ),
+        {
+            "archive_id": archive_id,
+            "prefix": prefix.strip("/"),
+            "job_id": job_id,
+            "after": after,
+            "limit": _WINDOW,
+            "bad_name": BAD_NAME,
+        },
+    ).all()
+    last = next(row.key for row in rows if row.is_last)
+    keys = [row for row in rows if not row.is_last]
+    return Doubtful([row.key for row in keys if row.is_there], [row.key for row in keys if not row.is_there], last)
+
+
+def mark(session: Session, archive_id: int, *, gone: Sequence[str], there: Sequence[str]) -> list[int]:
+    """Mark known keys, and further pages of these files, as missing or as there. Return the images that are there.
+
+    The session holds the archive.
+    """
+    found: list[int] = []
+    for keys, value in ((gone, "now()"), (there, "NULL")):
+        if not keys:
+            continue
+        for these in ("image.key = file.key", IS_FURTHER_PAGE_OF.format(key="file.key")):
+            marked = text(
+                f"""UPDATE image SET missing_since = {value} FROM unnest(CAST(:keys AS text[])) AS file (key)
+                    WHERE image.archive_id = :archive_id AND {these}
+                      AND (image.missing_since IS NULL) = {value != "NULL"} RETURNING image.id"""  # noqa: S608
+            )
+            ids = session.scalars(marked, {"archive_id": archive_id, "keys": list(keys)}).all()
+            found += ids if keys is there else []
+    return found

@@ -92,7 +92,7 @@ class BucketLister:
         Raises:
             SourceError: the key is gone, and the server has no order that tells where it was.
         """
-        has_come, is_ordered, last = not after.startswith(prefix or after[:1]), True, ""
+        has_come, is_ordered, last = not (after and after.startswith(prefix)), True, ""
         ends = {after, after.removesuffix(LAST)}
         is_by_place = not has_come
         for found in self._from_the_beginning(prefix, size):

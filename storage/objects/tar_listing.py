@@ -17,6 +17,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from storage.errors import PermanentError, TransientError
@@ -159,13 +160,15 @@ class _Entry:
     is_tar: bool = False
 
 
-def list_members(
+def list_members(  # noqa: PLR0913  (what is listed, and how)
     base: ObjectStore,
     scanner: TarScanner,
     prefix: str,
     after: str | None,
     ignoring: Ignoring | None,
     info_of: Callable[[ObjectInfo, Member], ObjectInfo],
+    *,
+    is_ordered: bool = True,
 ) -> Iterator[list[ObjectInfo]]:
     """Yield pages of members, and of what cannot be read, as ``ObjectStore.pages`` does. Some may be empty.
 
@@ -176,10 +179,18 @@ def list_members(
         after: only keys after this one.
         ignoring: what is left out.
         info_of: returns the properties of a member.
+        is_ordered: whether the archive lists its keys in the order of their bytes. Otherwise all are sorted first.
     """
     inside = split_member(f"{prefix.strip('/')}/")
-    pages = base.pages(inside[0] if inside else prefix, None if inside else _before(after), ignoring)
-    entries = iter(_Order((info for page in pages for info in page), is_selective=ignoring is not None))
+    pages = base.pages(inside[0] if inside else prefix, _before(after) if is_ordered and not inside else None, ignoring)
+    infos: Iterator[ObjectInfo] = (info for page in pages for info in page)
+    if not is_ordered:
+        every: list[ObjectInfo] = []
+        for found in pages:
+            every += found
+            yield []
+        infos = iter(sorted(every, key=attrgetter("key")))
+    entries = iter(_Order(infos, is_selective=ignoring is not None))
     page: list[ObjectInfo] = []
     for info in _infos(entries, scanner, after, ignoring, info_of):
         if info is None or len(page) == PAGE_SIZE:

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage.objects.base import (
@@ -117,13 +118,24 @@ class TarStore:
         """Raise the error that a job would meet first: see ``ObjectStore.check``."""
         self._base.check()
 
-    def pages(self, prefix: str, after: str | None, ignoring: Ignoring | None = None) -> Iterator[list[ObjectInfo]]:
+    def pages(
+        self, prefix: str, after: str | None, ignoring: Ignoring | None = None, *, is_ordered: bool = True
+    ) -> Iterator[list[ObjectInfo]]:
         """Yield pages of members in byte order of their keys; see ``ObjectStore.pages``.
 
         A page is empty if a tar file takes long to read. A tar file that cannot be read, or only in part, is a key that
-        ends in ``/`` and fails with the reason.
+        ends in ``/`` and fails with the reason. ``is_ordered``: see ``list_members``.
         """
-        return list_members(self._base, self._scanner, prefix, after, ignoring, info_of)
+        return list_members(self._base, self._scanner, prefix, after, ignoring, info_of, is_ordered=is_ordered)
+
+    def orders(self, prefix: str) -> Iterator[bool]:
+        """Yield, after each page of keys, whether the archive with the tar files listed all in the order of bytes."""
+        last, is_ordered = "", True
+        for page in self._base.pages(prefix, None):
+            keys = [last, *(info.key for info in page)]
+            is_ordered &= all(one <= other for one, other in pairwise(keys))
+            last = keys[-1]
+            yield is_ordered
 
     def read_rules(self, ignoring: Ignoring, keys: Sequence[str]) -> None:
         """Read nothing: events name no members of tar files, so no job asks for some of them."""

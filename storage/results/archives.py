@@ -135,6 +135,7 @@ def rename(session: Session, archive_id: int, uri: str) -> None:
     if other is not None:
         raise ConflictError(f"archive {other} already has the address {uri}")
     archive.uri = uri
+    archive.disordered_at = None  # the new place may have the order of bytes
     session.flush()
 
 
@@ -195,6 +196,15 @@ def share(session: Session, archive_id: int, job_id: int) -> None:
 def is_disordered(session: Session, archive_id: int) -> bool:
     """Return whether the store of an archive is known to list keys in another order than that of their bytes."""
     return session.get_one(Archive, archive_id).disordered_at is not None
+
+
+def found_out_in(session: Session, archive_id: int, job_id: int) -> bool:
+    """Return whether that was found out after a job began. A minute is for transactions that overlapped."""
+    found = text(
+        """SELECT archive.disordered_at >= job.started_at - interval '1 minute' FROM archive, job
+           WHERE archive.id = :archive_id AND job.id = :job_id"""
+    )
+    return bool(session.scalar(found, {"archive_id": archive_id, "job_id": job_id}))
 
 
 def note_disorder(session: Session, archive_id: int) -> None:

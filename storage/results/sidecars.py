@@ -132,6 +132,22 @@ def gone(
     return list(session.scalars(text(f"SELECT key FROM sidecar WHERE {where} ORDER BY key"), values))  # noqa: S608
 
 
+def unnamed(session: Session, archive_id: int, prefix: str, job_id: int, after: str, limit: int) -> list[str]:
+    """Return keys of sidecars that were read and that a job did not name: see ``storage.ledger.unfound.name``."""
+    folder = prefix.strip("/")
+    below = " AND key >= :folder || '/' AND key < :folder || '0'" if folder else ""
+    return list(
+        session.scalars(
+            text(
+                f"""SELECT key FROM sidecar WHERE archive_id = :archive_id AND key > :after{below} AND NOT EXISTS (
+                        SELECT FROM naming WHERE job_id = :job_id AND image_id = hashtextextended(key COLLATE "C", 0))
+                    ORDER BY key LIMIT :limit"""  # noqa: S608  (constants)
+            ),
+            {"archive_id": archive_id, "folder": folder, "job_id": job_id, "after": after, "limit": limit},
+        )
+    )
+
+
 def lock_images(session: Session, archive_id: int, keys: Sequence[str]) -> list[int]:
     """Return the images, ascending, to which sidecars of these keys belong. Keep what their files say from changing."""
     stems = sorted({key[: -len(ENDING)] for key in keys})

@@ -15,7 +15,7 @@ from storage.objects.base import SourceError
 from storage.objects.ignoring import Selection
 from storage.objects.s3_listing import BucketLister
 from tests.plan import Plan
-from workers import planner as planner_module
+from workers.settling import Settling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_a_planner_that_is_killed_before_the_end_leaves_marking_to_the_next_one(
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(planner_module.Planner, "_settle", killed)
+        patched.setattr(Settling, "settle", killed)
         with pytest.raises(SystemExit):
             plan.go_through()
     assert plan.ledger.view(job_id).is_listing

@@ -30,6 +30,8 @@ STORE = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 _START_SECONDS = 300.0
+_NEIGHBOUR_SECONDS = 60.0
+"""A machine that was started again has another hardware address, which this host may not know for half a minute."""
 _NUMBERS = {"pg1": 11, "pg2": 12, "redis": 13, "objects": 14, "store": 15, "web1": 21, "web2": 22} | {
     f"worker{number}": 30 + number for number in range(1, 10)
 }
@@ -140,14 +142,20 @@ class Cluster:
 
     def connect(self, name: str | None = None) -> psycopg.Connection[tuple[object, ...]]:
         """A connection to one PostgreSQL, by default the primary."""
-        return psycopg.connect(
-            host=self.address_of(name or self.primary),
-            user="ramq",
-            password=PASSWORD,
-            dbname="ramq",
-            autocommit=True,
-            connect_timeout=5,
-        )
+        until = time.monotonic() + _NEIGHBOUR_SECONDS
+        while True:
+            try:
+                return psycopg.connect(
+                    host=self.address_of(name or self.primary),
+                    user="ramq",
+                    password=PASSWORD,
+                    dbname="ramq",
+                    autocommit=True,
+                    connect_timeout=5,
+                )
+            except psycopg.errors.ConnectionTimeout:
+                if time.monotonic() > until:
+                    raise
 
     def recognised(self) -> int:
         """How often an image was recognised, by all workers over all their lives."""
