@@ -148,8 +148,8 @@ def erasures(
         _change(number, resume=resume, withdraw=withdraw, verify=verify, as_json=as_json)
         return
     with services() as ramq:
-        listed = ramq.erasures.list(number)
-        reports = [ramq.erasures.verify(each.id, tells_images=keys) for each in listed] if verify else []
+        listed, away = ramq.erasures.list(number), dict[str, str]()
+        reports = [ramq.erasures.verify(each.id, tells_images=keys, away=away) for each in listed if verify]
     if as_json:
         print_json({"items": reports if verify else listed})
     else:

@@ -206,7 +206,9 @@ class ErasureClient:
         """Take deletions out of the log, because they were wrong: their images stay."""
         erasure_log.strike(self._place, deletions)
 
-    def verify(self, deletion_id: int, *, tells_images: bool = False) -> ErasureReport:
+    def verify(
+        self, deletion_id: int, *, tells_images: bool = False, away: dict[str, str] | None = None
+    ) -> ErasureReport:
         """Look for traces of a deletion's images in the database and the files of the index, and report them.
 
         A place that cannot be asked, such as a shadow that does not answer, is told in the report.
@@ -214,6 +216,8 @@ class ErasureClient:
         Args:
             deletion_id: the deletion.
             tells_images: list the ids, and the keys if they were kept.
+            away: why places could not be asked for other deletions just now. They are not asked again, since each may
+                take its time not to answer; those that do not answer now are added.
 
         Raises:
             NotFoundError: there is no such deletion.
@@ -235,7 +239,7 @@ class ErasureClient:
             ("files of the index and of features", lambda: in_files(self._index().store, ids, feature_files, sources)),
             ("the shadow of the index", lambda: self._in_shadow(ids)),
         ):
-            places += _asked(place, look, deletion_id)
+            places += _asked(place, look, deletion_id, {} if away is None else away)
         thumbnails = sum(self._thumbnails.count(image_id) for image_id in ids.tolist())
         places.append(Trace("thumbnails of this machine", thumbnails, AGAIN))
         if erasures.hash_of(ids) != found[0].sha256:
@@ -268,12 +272,14 @@ class ErasureClient:
         return found
 
 
-def _asked(place: str, look: Callable[[], list[Trace]], deletion_id: int) -> list[Trace]:
+def _asked(place: str, look: Callable[[], list[Trace]], deletion_id: int, away: dict[str, str]) -> list[Trace]:
     """Return what ``look`` found, or a trace that says why the place could not be asked."""
-    try:
-        return look()
-    except DatabaseAwayError:
-        raise
-    except RamqError as error:
-        again = f"when this is mended, ask again: `ramq erasures {deletion_id} --verify`"
-        return [Trace(place, None, f"{without_secrets(str(error))}; {again}")]
+    if place not in away:
+        try:
+            return look()
+        except DatabaseAwayError:
+            raise
+        except RamqError as error:
+            away[place] = without_secrets(str(error))
+    again = f"when this is mended, ask again: `ramq erasures {deletion_id} --verify`"
+    return [Trace(place, None, f"{away[place]}; {again}")]

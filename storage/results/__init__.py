@@ -15,6 +15,7 @@
     metadata            what the files of images say, ``metadata_search`` how search reads that
     corrections         people's changes to an image's tags;  policies  which tags count, and which are things
     erasures            deletions, which must be carried out everywhere
+    withdrawals         deletions that are ended before they have erased everything
     lookup              one image with everything known about it, found by id, key or URI
     projection          the rows of a generation as the index reads them
 

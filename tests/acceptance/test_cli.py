@@ -264,7 +264,7 @@ def test_a_deletion_whose_report_is_lost_says_that_it_is_done(run_process: Run, 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"deletion {number} is done" in line
-    assert "ramq erasures --verify --keys --json" in line
+    assert f"ramq erasures {number} --verify --keys --json" in line
 
 
 def test_arguments_that_no_file_and_no_database_takes_are_one_line(run: Run, recorded: Recorded) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramq.doctor import examine
+from ramq.services.shadow import ShadowClient
+from storage.errors import ServiceUnavailableError
 from tests.services.command_line import run_here
 from tests.services.web import services_of
 
@@ -79,6 +81,26 @@ def test_an_index_that_is_away_leaves_the_report_of_the_tables(services: Service
     assert "(RAMQ_INDEX_URL) failed" in unasked["files of the index and of features"]
     assert not report.is_clean
     assert {trace.left for trace in report.traces if trace.place.startswith("table ")} == {0}
+
+
+def test_a_place_that_does_not_answer_is_asked_once_for_all_deletions(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image_id in (3, 4):
+        services.erasures.delete([image_id])
+    asked = []
+
+    def silent(_client: ShadowClient, ids: object) -> None:
+        asked.append(ids)
+        raise ServiceUnavailableError("no answer")
+
+    monkeypatch.setattr(ShadowClient, "traces", silent)
+    told = run_here(["erasures", "--verify", "--json"], environment_of(services))
+    reports = json.loads(told.stdout)["items"]
+    first, second = ([trace for trace in each["traces"] if trace["left"] is None] for each in reports)
+    assert first[0]["remedy"].startswith("no answer; ")
+    assert second[0]["remedy"].startswith("no answer; ")
+    assert len(asked) == 1
 
 
 def test_doctor_names_the_setting_of_the_shadow(services: Services) -> None:
