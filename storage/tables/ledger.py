@@ -309,8 +309,8 @@ class Ignored(Base):
 class Naming(Base):
     """An image that a job's manifest has named already, or that its search found. Empty once all are in shards.
 
-    A negative number stands for a named key that is left out: see ``storage.ledger.ignored``. Where keys are not listed in
-    the order of their bytes, a number stands for each listed key: see ``storage.ledger.unfound``.
+    A negative number stands for a named key that is left out: see ``storage.ledger.ignored``. Where keys are not listed
+    in the order of their bytes, a number stands for each listed key: see ``storage.ledger.unfound``.
     """
 
     __tablename__ = "naming"
