@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
+from ramq.cli.following import tell_lonely, tell_unused, wait_for_end, wait_for_ends
 from ramq.cli.job_options import (
     Caption,
     Defaults,
@@ -127,13 +127,8 @@ def follow_started(
         return
     if as_json:
         print_json(first if len(started) == 1 else {"items": started})
-    elif not any(worker.is_alive for worker in ramq.jobs.workers()):
-        start = "ramq up" if settings.is_embedded else "ramq worker"
-        err().print(
-            f"Job created, but no worker is running. Start one with `{start}`, "
-            f"or follow the job with `ramq job {first.id} --watch`.",
-            style="dim",
-        )
+    else:
+        tell_lonely(ramq, settings, first)
 
 
 def jobs(
@@ -194,6 +189,7 @@ def job(
         _report(shown, as_json=as_json)
         if not as_json:
             tell_unused(ramq, [shown])
+            tell_lonely(ramq, settings, shown)
 
 
 def pause(job_id: JobId, as_json: Json = False) -> None:

@@ -119,62 +119,6 @@ def fail(session: Session, job_id: int, reason: str) -> None:
         fail(session, follower, f"job {job_id}, whose listing it follows, failed: {reason}")
 
 
-_HAS_NO_WORK = """
-    state = 'running' AND listed_all_at IS NOT NULL
-    AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
-    AND NOT EXISTS (SELECT FROM job AS other WHERE other.id = job.with_job_id AND other.state IN ('running', 'paused')
-        AND other.options -> 'pages' IS NOT NULL)
-"""
-# Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
-_MAY_HAVE_MOVES = """(
-    NOT looked_for_moves AND (
-        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
-                AND (NOT job.of_keys OR archive.missing < 10000))
-        OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = job.archive_id))
-)"""
-
-
-def next_for_moves(session: Session) -> tuple[int, int] | None:
-    """Return (job, archive) of a job that only has to look for images whose files were moved; None: there is none.
-
-    The job is locked. Another process that asks gets another one.
-    """
-    row = session.execute(
-        text(
-            f"""SELECT id, archive_id FROM job WHERE {_HAS_NO_WORK} AND {_MAY_HAVE_MOVES}
-                ORDER BY id LIMIT 1 FOR UPDATE OF job SKIP LOCKED"""  # noqa: S608  (constants)
-        )
-    ).one_or_none()
-    return None if row is None else (row.id, row.archive_id)
-
-
-def note_no_moves(session: Session, job_id: int) -> None:
-    """Record that a job has nothing left to do but to end: no file of its archive was moved any more."""
-    session.execute(text("UPDATE job SET looked_for_moves = true WHERE id = :id"), {"id": job_id})
-
-
-def finish_completed(session: Session) -> list[int]:
-    """Mark as done the running jobs that are listed completely and have no open shard. Return their ids.
-
-    Jobs that still have to look for moved files (``next_for_moves``) are left out.
-    """
-    complete = f"{_HAS_NO_WORK} AND NOT {_MAY_HAVE_MOVES}"
-    # Lock first: if a retry reopens shards meanwhile, the second statement sees it. A single statement would not.
-    ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
-    if not ids:
-        return []
-    ended = session.execute(
-        text(
-            f"""UPDATE job SET state = 'done', finished_at = now(), note = NULL
-            WHERE id = ANY(:ids) AND {complete} RETURNING id"""  # noqa: S608  (a constant of this function)
-        ),
-        {"ids": ids},
-    )
-    done = list(ended.scalars())
-    webhook_deliveries.follow(session, done)
-    return done
-
-
 def require_generation(session: Session, job_id: int) -> None:
     """Raise ``ConflictError`` if the generation of a job's results was dropped: they would be written and not seen."""
     dropped = text(
