@@ -24,6 +24,7 @@ from ramq.cli.job_options import (
     stages_named,
 )
 from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
+from storage.errors import UsageError
 from storage.objects.ignoring import default_list
 from storage.texts import visible
 
@@ -166,15 +167,17 @@ def job(
     report: Annotated[
         bool, typer.Option("--report", help="Print the counts of all outcomes and a SHA-256 of all keys.")
     ] = False,
-    lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines; not with --report.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print the report of its keys.
+    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print its keys, or a report of them.
 
     The hash of a report is the SHA-256 of its lines. To check it, run `ramq job 3 --lines | sha256sum`.
 
     Example: ramq job 3 --watch
     """
+    if lines and report:
+        raise UsageError("--lines and --report cannot be combined: run the command once with each of them")
     settings = settings_for()
     with services(settings) as ramq:
         if watch and (report or lines):
