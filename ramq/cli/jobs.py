@@ -167,10 +167,12 @@ def job(
     report: Annotated[
         bool, typer.Option("--report", help="Print the counts of all outcomes and a SHA-256 of all keys.")
     ] = False,
-    lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines; not with --report.")] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines; not with --report.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print its keys, or a report of them.
+    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print its keys or a report.
 
     The hash of a report is the SHA-256 of its lines. To check it, run `ramq job 3 --lines | sha256sum`.
 
