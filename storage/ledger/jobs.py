@@ -235,11 +235,33 @@ def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
     return {row.id: row.state for row in rows}
 
 
-# The newest job of a watch stands for the earlier ones that have nothing to tell.
-_IS_FOLDED = """
-    job.watch_id IS NOT NULL AND job.state = 'done' AND job.failed = 0
-    AND EXISTS (SELECT FROM job AS later WHERE later.watch_id = job.watch_id AND later.id > job.id
-                AND later.stage = job.stage)
+# The page is chosen on ids alone, each part in the order of an index: what is shown of a job costs much more.
+_EVERY = "SELECT id FROM job WHERE (CAST(:before AS bigint) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit"
+_OF_WATCH = """
+    SELECT id FROM job WHERE watch_id = :watch_id AND (CAST(:before AS bigint) IS NULL OR id < :before)
+    ORDER BY id DESC LIMIT :limit
+"""
+# The newest job of a watch, of each stage, stands for the earlier ones that have nothing to tell. Of these there may be
+# very many, which are not read: ``newest`` goes from one watch and stage to the next.
+_FOLDED = """
+    WITH RECURSIVE newest AS (
+        (SELECT watch_id, stage, id FROM job WHERE watch_id IS NOT NULL
+         ORDER BY watch_id DESC, stage DESC, id DESC LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM newest CROSS JOIN LATERAL (
+            SELECT watch_id, stage, id FROM job
+            WHERE watch_id IS NOT NULL AND (watch_id, stage) < (newest.watch_id, newest.stage)
+            ORDER BY watch_id DESC, stage DESC, id DESC LIMIT 1
+        ) AS following
+    )
+    SELECT id FROM (
+        (SELECT id FROM job WHERE (watch_id IS NULL OR state <> 'done' OR failed > 0)
+             AND (CAST(:before AS bigint) IS NULL OR id < :before)
+             AND (CAST(:watch_id AS bigint) IS NULL OR watch_id = :watch_id) ORDER BY id DESC LIMIT :limit)
+        UNION
+        SELECT id FROM newest WHERE (CAST(:before AS bigint) IS NULL OR id < :before)
+            AND (CAST(:watch_id AS bigint) IS NULL OR watch_id = :watch_id)
+    ) AS told ORDER BY id DESC LIMIT :limit
 """
 
 
@@ -250,11 +272,9 @@ def views(
 
     ``is_folded`` leaves out jobs of watches that are done, without failures, and followed by another one.
     """
-    conditions = ["(CAST(:before AS bigint) IS NULL OR job.id < :before)"]
-    conditions += ["job.watch_id = :watch_id"] if watch_id is not None else []
-    conditions += [f"NOT ({_IS_FOLDED})"] if is_folded else []
+    chosen = _FOLDED if is_folded else _EVERY if watch_id is None else _OF_WATCH
     rows = session.execute(
-        text(f"{_COUNTERS} WHERE {' AND '.join(conditions)} ORDER BY job.id DESC LIMIT :limit"),
+        text(f"{_COUNTERS} WHERE job.id = ANY(ARRAY({chosen})) ORDER BY job.id DESC"),
         {"before": before, "limit": limit + 1, "watch_id": watch_id, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
     shown = saying_what_for(session, [_view(row, {}) for row in rows[:limit]])

@@ -123,6 +123,9 @@ class Job(Base):
         ),
         Index("ix_job_with_job_id", "with_job_id", postgresql_where=text("with_job_id IS NOT NULL")),
         Index("ix_job_watch_id", "watch_id", "id", postgresql_where=text("watch_id IS NOT NULL")),
+        # For lists in which jobs of watches that have nothing to tell are folded.
+        Index("ix_job_newest", "watch_id", "stage", "id", postgresql_where=text("watch_id IS NOT NULL")),
+        Index("ix_job_told", "id", postgresql_where=text("watch_id IS NULL OR state <> 'done' OR failed > 0")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
