@@ -23,7 +23,7 @@ from storage.ledger.quotas import NoRoomError
 from storage.ledger.waiting import Able
 from storage.objects.manifest import Manifest
 from storage.objects.source import open_store, parse_source
-from storage.results import contents, images
+from storage.results import archives, contents, images, vectors
 from storage.tables import RECOGNITION
 from workers.ending import finish_jobs
 from workers.file_pages import PageLimits, upsert_page
@@ -33,7 +33,7 @@ from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archiv
 from workers.pipeline.retry import backoff_seconds
 from workers.ranges import CUT_AFTER, Cutter
 from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
-from workers.sources import Sources
+from workers.sources import Sources, with_order
 from workers.stages import STAGES
 
 if TYPE_CHECKING:
@@ -214,23 +214,48 @@ class Planner:
         is_over, listing = self._record_pages(listing, generation_id, should_stop)
         if not is_over:
             return
-        after, until = listing.cursor, listing.until
         with unit_of_work(self._engine) as session:
             listings.require(session, listing)
-            if after is None and listing.manifest_version is None and self._asks_whether_gone(session, listing):
+            if (
+                listing.cursor is None
+                and listing.manifest_version is None
+                and self._asks_whether_gone(session, listing)
+            ):
                 return
-        self._read_sidecars(listing, [], after, until)
+        if not listing.is_disordered:
+            self._read_sidecars(listing, [], listing.cursor, listing.until)
+        if not self._end_range(listing):
+            self._settle(listing)
+            self._end_range(listing, is_settled=True)
+        finish_jobs(self._engine)
+
+    def _end_range(self, listing: ClaimedListing, *, is_settled: bool = False) -> bool:
+        """End a range. Return False if the whole listing has to be settled before."""
         with unit_of_work(self._engine) as session:
             listings.require(session, listing)
-            if listing.manifest_version is None:
-                images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
-                unfound.mark_missing(session, listing.archive_id, listing.prefix, after, until, job_id=listing.job_id)
-            else:
+            if listing.manifest_version is not None:
                 listings.forget_named(session, listing.job_id)
+            elif not listing.is_disordered:
+                images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
+                bounds = listing.cursor, listing.until
+                unfound.mark_missing(session, listing.archive_id, listing.prefix, *bounds, job_id=listing.job_id)
             listings.lock_running(session, listing)
+            may_settle = listing.manifest_version is None and not is_settled and listings.is_last(session, listing)
+            if may_settle and archives.is_disordered(session, listing.archive_id):  # another planner may have noted it
+                return False
             listings.end(session, listing)
             follow(session, listing.job_id, self._shard_size)
-        finish_jobs(self._engine)
+        return True
+
+    def _settle(self, listing: ClaimedListing) -> None:
+        """Mark what no range of a listing found, whose store does not list keys in the order of their bytes."""
+        if self._sidecars is not None:
+            self._sidecars.forget_unlisted(listing, partial(open_store, parse_source(listing.archive_uri), self._s3))
+        with unit_of_work(self._engine) as session:
+            listings.require(session, listing)
+            images.upsert_page(session, listing.archive_id, [], ranges_of=listing.job_id)
+            there = unfound.settle(session, listing.archive_id, listing.prefix, listing.job_id)
+            vectors.touch(session, there)
 
     def _record_pages(
         self, listing: ClaimedListing, generation_id: int, should_stop: Callable[[], bool]
@@ -245,6 +270,7 @@ class Planner:
         while (found := next(reading.pages, None)) is not None:
             cursor, page = found
             if page:
+                listing = with_order(self._engine, listing, page)
                 self._read_sidecars(listing, page, listing.cursor, cursor)
                 self._record(listing, generation_id, page, listing.cursor, cursor)
                 listing = replace(listing, cursor=cursor)
@@ -256,7 +282,7 @@ class Planner:
                     listings.release(session, listing)
                 self._readings = {(listing.range_id, listing.cursor, listing.until): reading}
                 return False, listing
-            if reading.recorded >= CUT_AFTER and reading.store is not None:
+            if reading.recorded >= CUT_AFTER and reading.store is not None and not listing.is_disordered:
                 shorter = self._cutter.cut(listing, reading.store, cursor)
                 if shorter is not None:
                     listing, reading = shorter, self._sources.open(shorter)
@@ -350,11 +376,11 @@ class Planner:
             listings.require(session, listing)
             pending, n_pages = upsert_page(session, listing, generation_id, pictures, self._limits)
             listed, n_listed = images.ids_of_page(session, listing.archive_id), len(kept) + n_pages
-            if listing.manifest_version is None:
+            if listing.manifest_version is None and not listing.is_disordered:
                 unfound.mark_missing(
                     session, listing.archive_id, listing.prefix, after, cursor, ignored, job_id=listing.job_id
                 )
-            else:
+            elif listing.manifest_version is not None:
                 ignored = ignored_keys.name_first(session, listing.job_id, ignored)
                 fresh = listings.name_first(session, listing.job_id, listed)
                 listed, pending = [i for i in listed if i in fresh], [i for i in pending if i in fresh]

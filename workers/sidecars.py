@@ -18,6 +18,7 @@ from ram_core.metadata import NoPixels
 from ram_core.metadata.blocks import MOST_BLOCK_BYTES
 from storage.database import unit_of_work
 from storage.errors import PermanentError, TransientError
+from storage.ledger import ignored as ignored_keys
 from storage.objects.base import MISSING_VERSION
 from storage.results import metadata, sidecars
 from workers.pipeline.fetch import TRIES
@@ -74,9 +75,23 @@ class Sidecars:
             TransientError: the store is unavailable.
         """
         infos = {info.key: info for info in ignored if _is_sidecar(info)}
-        with unit_of_work(self.engine) as session:
-            gone = sidecars.gone(session, listing.archive_id, (after, until), listing.prefix, list(infos))
+        gone: list[str] = []
+        if not listing.is_disordered:  # otherwise the end of the listing tells: see ``forget_unlisted``
+            with unit_of_work(self.engine) as session:
+                gone = sidecars.gone(session, listing.archive_id, (after, until), listing.prefix, list(infos))
         self._take(listing, open_archive, infos, gone)
+
+    def forget_unlisted(self, listing: ClaimedListing, open_archive: Callable[[], ObjectStore]) -> None:
+        """Forget the sidecars that a whole listing did not find.
+
+        Args:
+            listing: of the job. All of its pages are recorded.
+            open_archive: opens its archive.
+        """
+        with unit_of_work(self.engine) as session:
+            found = set(ignored_keys.names(session, listing.job_id, "sidecar"))
+            read = sidecars.gone(session, listing.archive_id, (None, None), listing.prefix, [])
+        self._take(listing, open_archive, {}, [key for key in read if key not in found])
 
     def read_named(
         self,

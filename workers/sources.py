@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import structlog
 
 from storage.database import unit_of_work
 from storage.ledger.views import PAGES
@@ -13,9 +15,10 @@ from storage.objects.base import TOO_LONG_VERSION, RangedStore, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.pages import PageStore
+from storage.objects.parallel_listing import is_ascending
 from storage.objects.source import open_store, parse_source
 from storage.objects.written_keys import as_written
-from storage.results import images
+from storage.results import archives, images
 from workers.file_pages import parted
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
     from workers.file_pages import PageLimits
+
+log = structlog.get_logger()
 
 LOOKS_AT_ONCE = 32
 """Number of objects of unknown version that are asked for it at the same time."""
@@ -100,3 +105,20 @@ def _end_of(last: ObjectInfo) -> str:
     """Return the cursor after a page: after all keys that its last one stands for, as a folder or as a beginning."""
     stands_for_more = last.stands_for_all or last.version == TOO_LONG_VERSION
     return f"{last.key}\U0010ffff" if stands_for_more else last.key
+
+
+def with_order(engine: Engine, listing: ClaimedListing, page: list[ObjectInfo]) -> ClaimedListing:
+    """Return a listing that knows whether its store lists keys in the order of their bytes, by its next page.
+
+    What is found out is remembered with the archive. Keys with a fault may not be what the store listed, and lists have
+    the order that their makers gave them.
+    """
+    if listing.is_disordered or listing.manifest_version is not None:
+        return listing
+    keys = [info.key for info in page if not info.version.startswith("!")]
+    if is_ascending([*([listing.cursor] if listing.cursor is not None else []), *keys]):
+        return listing
+    log.info("keys are not listed in the order of their bytes", after=listing.cursor)
+    with unit_of_work(engine) as session:
+        archives.note_disorder(session, listing.archive_id)
+    return replace(listing, is_disordered=True)

@@ -65,6 +65,12 @@ def add(session: Session, job_id: int, page: Sequence[ObjectInfo]) -> None:
     )
 
 
+def names(session: Session, job_id: int, reason: str) -> list[str]:
+    """Return the keys that a job left out for this reason."""
+    left_out = text("SELECT unnest(keys) FROM ignored WHERE job_id = :job_id AND reason = :reason")
+    return list(session.scalars(left_out, {"job_id": job_id, "reason": reason}))
+
+
 _reason = attrgetter("ignored")
 
 

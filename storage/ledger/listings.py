@@ -60,6 +60,8 @@ class ClaimedListing:
     of_keys: bool = False
     trace: str | None = None
     until: str | None = None
+    is_disordered: bool = False
+    """Whether the store is known to list keys in another order than that of their bytes."""
 
     @property
     def selection(self) -> Selection:
@@ -137,7 +139,7 @@ def claim(
                 archive.uri AS archive_uri, job.source, job.manifest_version, job.prefix, part.cursor, part.until,
                 job.model, job.captioner, job.generation_id, job.features, job.vocabulary_id, job.from_generation_id,
                 job.stage, job.with_job_id, job.query, job.options, job.include, job.exclude, job.has_defaults,
-                job.of_keys, job.trace
+                job.of_keys, job.trace, archive.disordered_at IS NOT NULL AS is_disordered
             """  # noqa: S608  (constants)
         ),
         {
@@ -252,6 +254,13 @@ def release(session: Session, listing: ClaimedListing, *, delay_seconds: float =
         ),
         {"id": listing.range_id, "epoch": listing.epoch, "delay_seconds": delay_seconds},
     )
+
+
+def is_last(session: Session, listing: ClaimedListing) -> bool:
+    """Return whether all other ranges of a job are listed, in the transaction that holds the job."""
+    others = "SELECT FROM listing_range WHERE job_id = :job_id AND id <> :id AND done_at IS NULL"
+    values = {"job_id": listing.job_id, "id": listing.range_id}
+    return not session.scalar(text(f"SELECT EXISTS ({others})"), values)
 
 
 def end(session: Session, listing: ClaimedListing) -> bool:

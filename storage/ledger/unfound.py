@@ -1,4 +1,9 @@
-"""What a listing did not find: known keys are marked as missing, and a person is asked if nothing at all was found."""
+"""What a listing did not find: known keys are marked as missing, and a person is asked if nothing at all was found.
+
+Where keys come in the order of their bytes, what a page skips is gone: so each page is marked as it is listed. Some
+stores have an order of their own, or none. There, what a page skips may come later, so keys are marked at the end, by
+what the whole listing found (``settle``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.objects.base import UNREADABLE_VERSION
+from storage.objects.base import UNREADABLE_VERSION, ObjectInfo
 from storage.objects.pages import FILE_KEY, IS_PAGE
 
 if TYPE_CHECKING:
@@ -14,7 +19,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from storage.objects.base import ObjectInfo
+_FOUND = """
+    INSERT INTO listed (key)
+    SELECT image.key FROM (
+        SELECT unnest(image_ids) AS id FROM shard WHERE job_id = :job_id
+        UNION ALL
+        SELECT generate_series(lower(run), upper(run) - 1) FROM skip, unnest(image_ids) AS run WHERE job_id = :job_id
+    ) AS found JOIN image USING (id)
+    UNION ALL SELECT unnest(keys) FROM ignored WHERE job_id = :job_id
+"""
+
+# Only a job that found out may have marked what it found later. Since then nothing is marked before the end.
+_FALSELY_MARKED = """
+    UPDATE image SET missing_since = NULL FROM job JOIN archive ON archive.id = job.archive_id
+    WHERE job.id = :job_id AND archive.disordered_at >= job.started_at AND image.archive_id = archive.id
+      AND image.missing_since >= job.started_at AND image.key IN (SELECT key FROM listed)
+    RETURNING image.id
+"""
 
 
 def count_there(session: Session, archive_id: int, prefix: str) -> int:
@@ -123,3 +144,24 @@ def mark_missing(  # noqa: PLR0913  (the bounds of a range)
         },
     )
     return int(result.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+
+
+def settle(session: Session, archive_id: int, prefix: str, job_id: int) -> list[int]:
+    """Mark the known keys that a job's whole listing did not find, whatever its order was.
+
+    All keys of the listed part are read. What pages marked before the order was known is taken back: these images are
+    returned.
+
+    Args:
+        session: has an empty temporary table ``listed`` (see ``images.upsert_page``).
+        archive_id: the listed archive.
+        prefix: the listed part.
+        job_id: the job. All of its pages are recorded.
+    """
+    session.execute(text(_FOUND), {"job_id": job_id})
+    session.execute(text("ANALYZE listed"))
+    found_again = list(session.scalars(text(_FALSELY_MARKED), {"job_id": job_id}))
+    folders = session.scalars(text("SELECT key FROM listed WHERE right(key, 1) = '/'"))
+    ignored = [ObjectInfo(key, "", 0, None, ignored="folder", stands_for_all=True) for key in folders]
+    mark_missing(session, archive_id, prefix, None, None, ignored, job_id=job_id)
+    return found_again

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storage.objects.base import MAX_KEY_BYTES, TOO_LONG_VERSION, ObjectInfo, SourceError, shortened
-from storage.objects.cutting import DisorderedError, cut_between
+from storage.objects.cutting import LAST, DisorderedError, cut_between
 from storage.objects.parallel_listing import KeyPage, is_ascending, list_in_parallel
+from storage.texts import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,15 +84,41 @@ class BucketLister:
         return answer
 
     def _with_tokens(self, prefix: str, after: str, size: int, until: str | None) -> Iterator[list[ObjectInfo]]:
-        """Yield pages in the server's order, from the beginning, of the keys after ``after`` and up to ``until``."""
+        """Yield pages in the server's order, from the beginning, of the keys after ``after`` and up to ``until``.
+
+        Where a server has an order of its own, keys after another one are those that come later, not greater ones. A
+        page is empty as long as that key did not come.
+
+        Raises:
+            SourceError: the key is gone, and the server has no order that tells where it was.
+        """
+        has_come, is_ordered, last = not after.startswith(prefix or after[:1]), True, ""
+        ends = {after, after.removesuffix(LAST)}
+        is_by_place = not has_come
+        for found in self._from_the_beginning(prefix, size):
+            fresh = found if has_come else []
+            if not has_come:
+                keys = [info.key for info in found]
+                is_ordered, last = is_ordered and is_ascending([last, *keys]), (keys or [last])[-1]
+                place = next((number for number, key in enumerate(keys, 1) if key in ends), 0)
+                has_come, fresh = bool(place), found[place:] if place else []
+            yield [info for info in fresh if (is_by_place or info.key > after) and (until is None or info.key <= until)]
+        if has_come:
+            return
+        if not is_ordered:
+            raise SourceError(
+                f"{visible(after)!r}, after which this listing goes on, is gone, and the store has no order that tells "
+                "what came after it: enqueue the archive again"
+            )
+        for found in self._from_the_beginning(prefix, size):
+            yield [info for info in found if info.key > after and (until is None or info.key <= until)]
+
+    def _from_the_beginning(self, prefix: str, size: int) -> Iterator[list[ObjectInfo]]:
         token: dict[str, str] = {}
         seen: set[str] = set()
         while True:
             answer = self._ask(Prefix=prefix, MaxKeys=size, **token)
-            found = answer.get("Contents", [])
-            fresh = [item for item in found if item["Key"] > after and (until is None or item["Key"] <= until)]
-            if fresh:
-                yield [info_of(item) for item in fresh]
+            yield [info_of(item) for item in answer.get("Contents", [])]
             if not answer.get("IsTruncated"):
                 return
             following = answer.get("NextContinuationToken", "")

@@ -192,6 +192,17 @@ def share(session: Session, archive_id: int, job_id: int) -> None:
     )
 
 
+def is_disordered(session: Session, archive_id: int) -> bool:
+    """Return whether the store of an archive is known to list keys in another order than that of their bytes."""
+    return session.get_one(Archive, archive_id).disordered_at is not None
+
+
+def note_disorder(session: Session, archive_id: int) -> None:
+    """Remember that the store of an archive lists keys in another order than that of their bytes."""
+    noted = text("UPDATE archive SET disordered_at = now() WHERE id = :id AND disordered_at IS NULL")
+    session.execute(noted, {"id": archive_id})
+
+
 def views(session: Session, recorded: Mapping[int, int]) -> list[ArchiveView]:
     """Return every archive with its counts, oldest first.
 

@@ -40,6 +40,8 @@ class Archive(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     images: Mapped[int] = mapped_column(BigInteger, server_default="0")
     missing: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # When a listing first had keys in another order than that of their bytes: see ``ledger.unfound``.
+    disordered_at: Mapped[datetime | None]
 
 
 class ArchiveChange(Base):
