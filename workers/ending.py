@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LEAVING_SECONDS = 10.0
+LEAVING_SECONDS = 5.0
 """How long a worker that leaves looks for moved files of jobs that could end. Its last heartbeat is good for longer."""
 
 

@@ -302,10 +302,15 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
     closed = row.done + row.failed  # the images that the active seconds belong to
     average = closed / row.active_seconds if closed and row.active_seconds else None
     rate = float(row.rate) if is_running and row.rate else average
+    # Images that took over results come in stretches, which the rate of the moment would take for the rest.
+    is_mean = row.copied and row.worked_seconds
+    expected = row.workers * closed / row.worked_seconds if is_mean else rate
     # The length of a pause or a wait is unknown.
-    eta = pending / rate if rate and is_running and row.workers and not is_listing and row.note is None else None
+    has_eta = is_running and row.workers and not is_listing and row.note is None
+    # These were not decoded.
+    counts = {"decode": closed - row.copied, "infer": closed - row.copied}
     stages = [
-        StageView(stage, seconds, decided / seconds if seconds and decided else None)
+        StageView(stage, seconds, counts.get(stage, closed) / seconds or None)
         for stage in STEPS
         if (seconds := float(row.stage_seconds.get(stage, 0.0)))
     ]
@@ -341,7 +346,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         exclude=row.exclude,
         defaults=row.has_defaults,
         images_per_second=rate,
-        eta_seconds=eta,
+        eta_seconds=pending / expected if expected and has_eta else None,
         stages=stages,
         bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
         workers=row.workers,

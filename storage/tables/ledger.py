@@ -178,6 +178,8 @@ class Job(Base):
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # Seconds in which completed shards were worked on. Time in which several workers did counts once.
     active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
+    # Seconds of workers that closed shards took: those in which several worked count for each of them.
+    worked_seconds: Mapped[float] = mapped_column(Float, server_default="0")
     active_until: Mapped[datetime | None]
     # When it was paused to ask whether all its images are gone. Resuming it counts as a yes.
     found_nothing_at: Mapped[datetime | None]

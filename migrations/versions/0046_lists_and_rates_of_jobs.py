@@ -1,4 +1,4 @@
-"""Lists of jobs that skip those of watches which have nothing to tell, however many there are.
+"""Lists of jobs skip those of watches which have nothing to tell; what an image of a job takes a worker is kept.
 
 Revision: 0046
 Follows: 0045
@@ -14,8 +14,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply: two indexes of jobs. There are few jobs; a hundred thousand take a fraction of a second."""
+    """Apply: two indexes of jobs, and a column. There are few jobs; a hundred thousand take a fraction of a second."""
     op.execute("SET LOCAL lock_timeout = '2s'")
+    op.add_column("job", sa.Column("worked_seconds", sa.Float(), server_default="0", nullable=False))
+    # As if one worker had done what is done of them.
+    op.execute("UPDATE job SET worked_seconds = active_seconds WHERE state IN ('running', 'paused', 'failed')")
     op.create_index(
         "ix_job_newest", "job", ["watch_id", "stage", "id"], postgresql_where=sa.text("watch_id IS NOT NULL")
     )
@@ -29,3 +32,4 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '2s'")
     op.drop_index("ix_job_told", "job")
     op.drop_index("ix_job_newest", "job")
+    op.drop_column("job", "worked_seconds")
