@@ -298,22 +298,11 @@ def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
 def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
     decided = row.all_done + row.all_failed
     pending = row.listed - row.all_skipped - decided
-    is_running, is_listing = row.state == "running", row.listed_all_at is None and row.state == "running"
-    closed = row.done + row.failed  # the images that the active seconds belong to
-    average = closed / row.active_seconds if closed and row.active_seconds else None
-    rate = float(row.rate) if is_running and row.rate else average
-    # Images that took over results come in stretches, which the rate of the moment would take for the rest.
-    is_mean = row.copied and row.worked_seconds
-    expected = row.workers * closed / row.worked_seconds if is_mean else rate
+    is_listing = row.listed_all_at is None and row.state == "running"
+    rate, expected = _rates(row)
     # The length of a pause or a wait is unknown.
-    has_eta = is_running and row.workers and not is_listing and row.note is None
-    # These were not decoded.
-    counts = {"decode": closed - row.copied, "infer": closed - row.copied}
-    stages = [
-        StageView(stage, seconds, counts.get(stage, closed) / seconds or None)
-        for stage in STEPS
-        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
-    ]
+    has_eta = row.state == "running" and row.workers and not is_listing and row.note is None
+    stages = _stages(row)
     return JobView(
         id=row.id,
         source=row.source,
@@ -361,3 +350,23 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         watch=row.watch_id,
         of_keys=row.of_keys,
     )
+
+
+def _rates(row: Row[tuple[Any, ...]]) -> tuple[float | None, float | None]:
+    """Return how many images per second a job does, and how many are to be expected of its workers from now on."""
+    closed = row.done + row.failed  # the images that the seconds belong to
+    average = closed / row.active_seconds if closed and row.active_seconds else None
+    rate = float(row.rate) if row.state == "running" and row.rate else average
+    # Images that took over results come in stretches, which the rate of the moment would take for the rest.
+    is_mean = row.copied and row.worked_seconds
+    return rate, row.workers * closed / row.worked_seconds if is_mean else rate
+
+
+def _stages(row: Row[tuple[Any, ...]]) -> list[StageView]:
+    closed = row.done + row.failed
+    counts = {"decode": closed - row.copied, "infer": closed - row.copied}  # the others did not get there
+    return [
+        StageView(stage, seconds, counts.get(stage, closed) / seconds or None)
+        for stage in STEPS
+        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
+    ]
