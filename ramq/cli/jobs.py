@@ -364,7 +364,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
-        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second or 0)}" for s in view.stages)
+        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second)}" for s in view.stages if s.images_per_second)
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         lines.append(f"  failed: {_numbers(view.failures_by_class)}   (ramq failures {view.id})")
