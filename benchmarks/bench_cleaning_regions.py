@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ram_core.cleaning.settings import NoRegion, Several
+
 IMAGES, PARTS = 400, 4
 SEEDS = range(4)
 DETECTORS = ((0.1, 0.05), (0.1, 0.2), (0.3, 0.05), (0.3, 0.2))
@@ -50,11 +52,13 @@ def composed(trial: Trial, seed: int, missed: float, false: float) -> dict[str, 
     random = np.random.default_rng(seed)
     parts = random.integers(len(trial.true), size=(IMAGES, PARTS))
     shows = trial.true[parts]  # (images, parts, tags)
-    true = shows.any(axis=1)
+    true: NDArray[np.bool_] = shows.any(axis=1)
     given = broken(true, seed)
     is_found = np.where(shows, random.random(shows.shape) >= missed, random.random(shows.shape) < false)
     is_found &= given[:, None, :]
-    ways = list(itertools.product(("all", "any"), ("drop", "keep")))
+    several_ways: tuple[Several, ...] = ("all", "any")
+    none_ways: tuple[NoRegion, ...] = ("drop", "keep")
+    ways = list(itertools.product(several_ways, none_ways))
     kept = {way: given.copy() for way in ways}
     for tag in range(given.shape[1]):
         images, places = np.nonzero(is_found[:, :, tag])

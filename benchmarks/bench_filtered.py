@@ -86,7 +86,7 @@ def tune(chosen: argparse.Namespace, images: Images) -> None:
 
 def _tuned_graph(graph: Pgvector, asked: Filter, truth: Truth, everyone: list[int]) -> dict[str, Any]:
     """Return the setting that is fastest of those that suffice, or else finds most."""
-    found = []
+    found: list[dict[str, Any]] = []
     for mode in ("relaxed_order", "strict_order"):
         for effort in EFFORTS:
             graph.tune(mode, effort)

@@ -19,7 +19,7 @@ from benchmarks.labelled import opened
 from benchmarks.report import begin, options, write
 from ram_core import load_model
 from ram_core.features import unpack_pooled
-from ram_core.lite.model import SIZES
+from ram_core.lite.network import SIZES
 from ram_core.transforms import to_rgb
 from tests.photographs import photographs
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import PIL
 from PIL import Image
 
 from benchmarks.report import begin, options, write
@@ -128,9 +129,9 @@ def _plain(body: bytes) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Compare, or measure the cost."""
     if chosen.cost:
-        write(chosen, "pixels-cost", begin(pillow=Image.__version__) | {"processor_ms": measure_cost()})
+        write(chosen, "pixels-cost", begin(pillow=PIL.__version__) | {"processor_ms": measure_cost()})
         return
-    report = begin(pillow=Image.__version__) | compare_all(chosen.folder)
+    report = begin(pillow=PIL.__version__) | compare_all(chosen.folder)
     print(report["pictures"], *report["differ"], sep="\n")
     write(chosen, "pixels", report)
 

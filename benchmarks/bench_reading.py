@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
+from rapidocr.utils.process_img import get_rotate_crop_image
 
 from benchmarks.report import begin, options, write
 from ram_core.reading import load_reader, reader, recognition
+from ram_core.reading.order import reading_order
 from tests.lettering import edits, font, has, pixels, sentence, sheet, spoil
 from tests.photographs import photographs
 
@@ -116,7 +118,7 @@ def scales(model: Reader) -> dict[str, Any]:
         picture = pixels(sheet(lines, "serif", size, spacing=1.3))
         for scale in (0.35, 0.5, 0.75, 1.0, 1.5):
             boxes = model._detector._boxes(model._detector.marks(picture, scale), *picture.shape[1::-1]).boxes  # noqa: SLF001
-            said = model._recognizer.recognise(picture, boxes[reader.reading_order(boxes)])  # noqa: SLF001
+            said = model._recognizer.recognise(picture, boxes[reading_order(boxes)])  # noqa: SLF001
             errors = Errors()
             errors.add([each.text for each in said if each.confidence >= reader.LEAST_CONFIDENCE], lines)
             result.setdefault(f"size {size}", {})[f"{scale:g}"] = errors.report()["character_error_rate"]
@@ -143,7 +145,7 @@ def direction(model: Reader) -> dict[str, Any]:
         lines = [sentence(rng, ("latin", "digits")[seed % 2], (30, 70)[seed // 6]) for _ in range(6)]
         picture = pixels(sheet(lines, ("sans", "serif", "narrow", "mono")[seed % 4], 24))
         boxes = model._detector.find(picture).boxes  # noqa: SLF001
-        upright = [recognition.get_rotate_crop_image(picture, box.copy()) for box in boxes]
+        upright = [get_rotate_crop_image(picture, box.copy()) for box in boxes]
         turned = [np.ascontiguousarray(crop[::-1, ::-1]) for crop in upright]
         for shape, shown in (("start", lambda crop: crop), ("squeezed", _squeezed)):
             marks = [model._recognizer._turned([shown(crop) for crop in crops]) for crops in (upright, turned)]  # noqa: SLF001
@@ -294,7 +296,7 @@ def tiles(model: Reader) -> dict[str, Any]:
         once = model._detector._boxes(model._detector.marks(shown, 1536 / 4000), 4000, 3000).boxes  # noqa: SLF001
         errors = {"with_tiles": Errors(), "in_one": Errors()}
         errors["with_tiles"].add(texts(model.read([shown])[0]), lines)
-        said = model._recognizer.recognise(shown, once[reader.reading_order(once)])  # noqa: SLF001
+        said = model._recognizer.recognise(shown, once[reading_order(once)])  # noqa: SLF001
         errors["in_one"].add([each.text for each in said if each.confidence >= reader.LEAST_CONFIDENCE], lines)
         result[f"size {size}"] = {name: each.report() for name, each in errors.items()}
     return result

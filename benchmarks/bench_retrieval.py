@@ -148,7 +148,7 @@ class Bench:
             "off_topic": len(off_topic),
         }
 
-    def _found(self, name: str, query: str, space: str, **filters: float) -> list[int]:
+    def _found(self, name: str, query: str, space: str, **filters: Any) -> list[int]:
         """Return the pictures that a text finds, best first. It is asked as one phrase, never as tags or filters."""
         phrase = query.replace('"', " ")
         hits = self.client.search(f'text:"{phrase}"', archive=self.archives[name], space=space, **filters)

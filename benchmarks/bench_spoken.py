@@ -94,7 +94,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         taken: dict[str, list[float]] = {"not_asked": [], "asked": []}
         for number in range(ROUNDS + 5):
             for way, spoken in (("not_asked", _NobodyAsks), ("asked", Spoken)):
-                ordering.Spoken = spoken  # type: ignore[misc]
+                ordering.Spoken = spoken  # type: ignore[attr-defined, misc]
                 milliseconds = timed(lambda number=number, text=text: page(text, number))
                 if number >= 5:
                     taken[way].append(milliseconds)

@@ -70,7 +70,7 @@ class CheckoutFleet(Fleet):
 @contextmanager
 def fleet_of(checkout: Path, settings: Settings) -> Iterator[Fleet]:
     """Give a fleet of null workers with the code of a checkout."""
-    sizes = {"RAMQ_SHARD_SIZE": "256", "RAMQ_BATCH_SIZE": "32"}
+    sizes: dict[str, Any] = {"RAMQ_SHARD_SIZE": "256", "RAMQ_BATCH_SIZE": "32"}
     with running_fleet(settings, settings.data_dir, **sizes) as plain:
         fleet = CheckoutFleet(plain.folder, plain.environment, is_null=True)
         fleet.checkout = checkout

@@ -64,6 +64,7 @@ class Plain(Straightforward):
         """Tags, CLIP's vectors, alignment."""
         memory = self.memory(self.encode(batch.pixels))
         tag = _asymmetric(self.decode(self.queries(memory), memory), batch.tags.float(), 7)
+        assert batch.caption_text is not None
         distill = (memory[:, 0] - batch.clip_image).abs().mean()
         captions = torch.relu(self._linear(batch.caption_text, "wordvec_proj"))
         aligned = self.decode(captions[None].repeat(len(batch), 1, 1), memory)

@@ -68,7 +68,7 @@ def run(sets: dict[str, Labelled]) -> dict[str, Any]:
     for tag in hierarchy.upper_tags:
         for name in (tag.name, *tag.synonyms):
             above[name.lower()] = above.get(name.lower(), set()) | {tag.name}
-    report = {}
+    report: dict[str, Any] = {}
     for name, labelled in sets.items():
         labels = [expected_of(text, above) for text in labelled.texts]
         known = [place for place, label in enumerate(labels) if label]

@@ -113,7 +113,7 @@ def run(
     name = "calm" if seed is None else "chaos"
     settings = stage.settings(name)
     counted = stage.folder / f"recognised-{name}"
-    environment = {
+    environment: dict[str, Any] = {
         "RAMQ_S3_ENDPOINT_URL": stage.proxy.url,
         "RAMQ_LEASE_SECONDS": str(LEASE_SECONDS),
         "RAMQ_SHARD_SIZE": "128",

@@ -18,11 +18,10 @@ from workers.messages import queue_of
 
 if TYPE_CHECKING:
     import random
-    import subprocess
 
     from tests.services.breakable import BreakableServices
     from tests.services.fault_proxy import Fault, FaultProxy
-    from tests.services.fleet import Fleet
+    from tests.services.fleet import Fleet, Process
 
 STORE_FAULTS: dict[str, Fault] = {
     "store says 503": Status(503),
@@ -55,7 +54,7 @@ class FaultInjector:
     sleep_seconds: float
     kinds: tuple[str, ...] = KINDS
     faults: Counter[str] = field(default_factory=Counter)
-    asleep: list[tuple[float, subprocess.Popen[bytes]]] = field(default_factory=list)
+    asleep: list[tuple[float, Process]] = field(default_factory=list)
 
     def strike(self) -> None:
         """Do one thing that must not matter."""

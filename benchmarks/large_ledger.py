@@ -149,13 +149,13 @@ def fill(engine: Engine, rows: int, uris: list[str]) -> Filled:
         records = pool.submit(_fill_records, engine, values)
         seconds = {"image": images.result(), "record": records.result()}
     began = time.monotonic()
-    with _unchecked(engine) as connection:
+    with _unchecked(engine) as unchecked:
         for statement in _OTHERS:
-            connection.exec_driver_sql(statement, values)
+            unchecked.exec_driver_sql(statement, values)
     seconds["others"] = time.monotonic() - began
     began = time.monotonic()
-    with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.exec_driver_sql("VACUUM (ANALYZE, FREEZE)")
+    with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as plain:
+        plain.exec_driver_sql("VACUUM (ANALYZE, FREEZE)")
     seconds["vacuum"] = time.monotonic() - began
     return Filled(rows, job_id, generation_id, uris, {name: round(took, 1) for name, took in seconds.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -87,7 +87,7 @@ def site(data_dir: Path, *, index: Path | None = None) -> Iterator[Site]:
             index_url=None if index is None else index.as_uri(),
             user="rehearsal",
         )
-        more = {} if index is None else {"RAMQ_INDEX_URL": index.as_uri()}
+        more: dict[str, Any] = {} if index is None else {"RAMQ_INDEX_URL": index.as_uri()}
         with running_fleet(settings, data_dir, **more) as fleet, client_services(settings) as client:
             yield Site(client, fleet, settings)
 

@@ -82,7 +82,7 @@ def soak(images: int, workers: int, minutes: float, seed: int) -> dict[str, Any]
         (folder / "photos").mkdir()
         services = stack.enter_context(client_services(settings))
         upgrade(services.engine)
-        environment = {
+        environment: dict[str, Any] = {
             "RAMQ_LEASE_SECONDS": str(LEASE_SECONDS),
             "RAMQ_SHARD_SIZE": "256",
             "RAMQ_BATCH_SIZE": "64",
@@ -131,7 +131,7 @@ def _watch(
             next_strike = time.monotonic() + fault_injector.random.uniform(*PAUSE_SECONDS)
         broker = broker_client(running.broker_url)
         most_redis = max(most_redis, cast("dict[str, int]", broker.info("memory"))["used_memory"])
-        longest = max(longest, cast("int", broker.llen("ramq:ramq.lite")))
+        longest = max(longest, broker.llen("ramq:ramq.lite"))
         broker.close()
         try:
             view = services.jobs.get(job_id)

@@ -34,7 +34,7 @@ class Straightforward:
     def __init__(self, locator: Locator, most: int) -> None:
         self.detector: Any = locator._detector  # noqa: SLF001  (the same weights, not a second copy)
         self.segmenter: Any = locator._segmenter  # noqa: SLF001
-        self.device = self.detector._device  # noqa: SLF001
+        self.device = locator._detector._device  # type: ignore[attr-defined]  # noqa: SLF001  (of the networks)
         self.most = most
 
     @torch.inference_mode()

@@ -27,8 +27,11 @@ STOP_SECONDS = 90.0
 """The time that a worker has to finish its batch. After that it is killed, and its lease expires."""
 
 _QUICK_SECONDS = 10.0
+_LEAST_PAUSE_SECONDS = 1.0
 _MOST_PAUSE_SECONDS = 30.0
 _QUICK_DEATHS = 3
+# It finished its batch, or it was told to end before it handled signals: by a person, or with the whole machine.
+_ASKED_TO_END = (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 class Workers:
@@ -71,7 +74,7 @@ class Workers:
 
     def _watch(self, number: int) -> None:
         # The kernel ends the child together with the thread that started it, so this thread must run as long.
-        pause = 1.0
+        pause = _LEAST_PAUSE_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
             process = self._spawn(number)
@@ -81,18 +84,15 @@ class Workers:
                 stop(process, signal.SIGTERM, timeout_seconds=STOP_SECONDS)
                 return
             if time.monotonic() - began > _QUICK_SECONDS:
-                self._quick_deaths[number], pause = 0, 1.0
+                self._quick_deaths[number], pause = 0, _LEAST_PAUSE_SECONDS
             else:
                 self._quick_deaths[number] += 1
                 pause = min(2 * pause, _MOST_PAUSE_SECONDS)
-            log.error(
-                "a worker ended",
-                extra={
-                    "exit_code": process.returncode,
-                    "log": str(self._log_path(number)),
-                    "restart_in_seconds": pause,
-                },
-            )
+            about = {"log": str(self._log_path(number)), "restart_in_seconds": pause}
+            if process.returncode in _ASKED_TO_END:
+                log.info("a worker ended because it was told to: another one takes its place", extra=about)
+            else:
+                log.error("a worker ended", extra={"exit_code": process.returncode, **about})
             self._stopping.wait(pause)
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes]:

@@ -10,5 +10,5 @@
 ``search`` uses ``index``, and both use ``results``. ``datasets`` uses ``results`` and ``ledger``. ``ledger`` and
 ``objects`` use none of these. Below all of them are ``tables`` (the schema), ``standby`` (which database searches
 read), ``liveness`` (whether one answers), ``database`` (transactions), ``words`` (those of a text), ``background``
-(threads), ``errors`` and ``texts``.
+(threads), ``batches``, ``errors`` and ``texts``.
 """

@@ -36,7 +36,7 @@ from storage.results.index_rows import indexed
 from storage.tables import RECOGNITION
 from workers.datasets.builder import DatasetBuilder
 from workers.datasets.phase import Tools
-from workers.ending import finish_jobs
+from workers.ending import finish_before_leaving, finish_jobs
 from workers.messages import kind_of
 from workers.pipeline.decoders import Decoders
 from workers.pipeline.fitness import INDEX, Fitness, UnfitError
@@ -207,6 +207,7 @@ class Worker:
         try:
             self._watching.stop()
             self.metrics.pace.report(self._engine, self._models.device, is_last=True)
+            finish_before_leaving(self._engine, self._grace_seconds)
             with unit_of_work(self._engine) as session:
                 worker_rows.leave(session, self.id)
         except ServiceUnavailableError as error:
@@ -252,7 +253,7 @@ class Worker:
                 before = pipeline.settled
                 begun = self._planner.begin(self._stopping.is_set)
                 self._run_shards(pipeline, until)
-                finish_jobs(self._engine)
+                finish_jobs(self._engine, self._stopping.is_set)
                 if not begun and pipeline.settled == before:
                     break
             return pipeline.settled
@@ -344,7 +345,7 @@ class Worker:
             worker_rows.forget_gone(session, older_than_seconds=3600)
             backlog = shards.backlog(session)
             self._listening = max(1, sum(view.is_alive for view in worker_rows.views(session)))
-        finish_jobs(self._engine)
+        finish_jobs(self._engine, self._stopping.is_set)
         for model, waiting in backlog.items():
             self._wake(model, min(waiting, WAKE_UPS_PER_WORKER * self._listening))
 

@@ -52,7 +52,10 @@ def resized(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def with_torchvision(device: torch.device) -> Callable[[Sequence[bytes]], torch.Tensor]:
     """Return the decoder of torchvision, on the device."""
-    from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415  (may be missing)
+    from torchvision.io import (  # type: ignore[import-not-found,import-untyped]  # noqa: PLC0415  (may be missing)
+        ImageReadMode,
+        decode_jpeg,
+    )
 
     def decode(bodies: Sequence[bytes]) -> torch.Tensor:
         given = [torch.frombuffer(bytearray(body), dtype=torch.uint8) for body in bodies]
@@ -68,7 +71,7 @@ def with_nvimagecodec(device: torch.device) -> Callable[[Sequence[bytes]], torch
 
     def decode(bodies: Sequence[bytes]) -> torch.Tensor:
         found = decoder.decode(list(bodies))
-        return resized([torch.from_dlpack(each).permute(2, 0, 1) for each in found])
+        return resized([torch.utils.dlpack.from_dlpack(each).permute(2, 0, 1) for each in found])
 
     return decode
 

@@ -33,6 +33,17 @@ def tell_unused(ramq: Services, jobs: Sequence[JobView]) -> None:
         err().print(told, markup=False, soft_wrap=True)
 
 
+def tell_lonely(ramq: Services, settings: Settings, view: JobView) -> None:
+    """Say on stderr if a job runs, but no worker does, and what to do about it."""
+    if view.state == "running" and not view.note and not any(worker.is_alive for worker in ramq.jobs.workers()):
+        start = "ramq up" if settings.is_embedded else "ramq worker"
+        err().print(
+            f"No worker is running. Start one with `{start}`, or follow the job with `ramq job {view.id} --watch`.",
+            style="dim",
+            soft_wrap=True,
+        )
+
+
 def wait_for_end(ramq: Services, settings: Settings, job_id: int, *, is_quiet: bool) -> JobView:
     """Follow a job to its end, and return it. See ``wait_for_ends``."""
     return wait_for_ends(ramq, settings, [job_id], is_quiet=is_quiet)[0]
@@ -111,7 +122,7 @@ def _follow(ramq: Services, job_ids: Sequence[int], fleet: Workers | None, *, is
             alive = [worker for worker in ramq.jobs.workers() if worker.is_alive] if is_idle or fleet else []
             is_lonely = is_idle and not alive and fleet is None and time.monotonic() - started > _LONELY_SECONDS
             note = _note(view, alive, is_lonely=is_lonely, is_starting=is_idle and fleet is not None and not alive)
-            if fleet is not None and (stuck := waits_for(view, alive)):
+            if fleet is not None and not view.has_no_work and (stuck := waits_for(view, alive)):
                 # Only this user can fix it, and would not see otherwise that the job waits.
                 raise FatalError(f"job {job_id} is {stuck}. Then: ramq job {job_id} --watch")
             progress.update(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ramq.cli.context import services, settings_for
-from ramq.cli.following import tell_unused, wait_for_end, wait_for_ends
+from ramq.cli.following import tell_lonely, tell_unused, wait_for_end, wait_for_ends
 from ramq.cli.job_options import (
     Caption,
     Defaults,
@@ -24,6 +24,7 @@ from ramq.cli.job_options import (
     stages_named,
 )
 from ramq.cli.output import duration, err, escaped_json, out, print_json, print_table
+from storage.errors import UsageError
 from storage.objects.ignoring import default_list
 from storage.texts import visible
 
@@ -127,13 +128,8 @@ def follow_started(
         return
     if as_json:
         print_json(first if len(started) == 1 else {"items": started})
-    elif not any(worker.is_alive for worker in ramq.jobs.workers()):
-        start = "ramq up" if settings.is_embedded else "ramq worker"
-        err().print(
-            f"Job created, but no worker is running. Start one with `{start}`, "
-            f"or follow the job with `ramq job {first.id} --watch`.",
-            style="dim",
-        )
+    else:
+        tell_lonely(ramq, settings, first)
 
 
 def jobs(
@@ -171,15 +167,19 @@ def job(
     report: Annotated[
         bool, typer.Option("--report", help="Print the counts of all outcomes and a SHA-256 of all keys.")
     ] = False,
-    lines: Annotated[bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines.")] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Print every key with its outcome, as JSON lines; not with --report.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print the report of its keys.
+    """Show a job: its counters, rate, remaining time, and the rate of each step. Or print its keys or a report.
 
     The hash of a report is the SHA-256 of its lines. To check it, run `ramq job 3 --lines | sha256sum`.
 
     Example: ramq job 3 --watch
     """
+    if lines and report:
+        raise UsageError("--lines and --report cannot be combined: run the command once with each of them")
     settings = settings_for()
     with services(settings) as ramq:
         if watch and (report or lines):
@@ -194,6 +194,7 @@ def job(
         _report(shown, as_json=as_json)
         if not as_json:
             tell_unused(ramq, [shown])
+            tell_lonely(ramq, settings, shown)
 
 
 def pause(job_id: JobId, as_json: Json = False) -> None:
@@ -363,7 +364,7 @@ def _report(view: JobView, *, as_json: bool) -> None:
         left = f", {duration(view.eta_seconds)} left" if view.eta_seconds is not None else ""
         lines.append(f"  {view.images_per_second:,.1f} images/s{left}")
     if view.stages:
-        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second or 0)}" for s in view.stages)
+        stages = ", ".join(f"{s.stage} {_rounded(s.images_per_second)}" for s in view.stages if s.images_per_second)
         lines.append(f"  maximum rate per step, images/s: {stages}; bottleneck: {view.bottleneck}")
     if view.failures_by_class:
         lines.append(f"  failed: {_numbers(view.failures_by_class)}   (ramq failures {view.id})")

@@ -66,8 +66,13 @@ class JobOut(FromView):
     include: list[str] = Field(description="patterns as in .gitignore: only these keys are listed; empty: all")
     exclude: list[str] = Field(description="patterns of keys that are left out")
     defaults: bool = Field(description="whether known junk, sidecars and films are left out")
-    images_per_second: float | None = Field(description="without pauses, waiting and loading of models")
-    eta_seconds: float | None = Field(description="null while no worker works on it")
+    images_per_second: float | None = Field(
+        description="without pauses, waiting and loading of models; copied images count"
+    )
+    eta_seconds: float | None = Field(
+        description="at this rate, or, if images were copied, at the mean rate of the job so far, since copies come in "
+        "stretches; null while no worker works on it"
+    )
     stages: list[StageOut]
     bottleneck: str | None
     workers: int

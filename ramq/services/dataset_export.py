@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import shutil
-from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from ramq.services.export import formula_safe
 from ramq.services.shards import SHARD_BYTES, write_samples
+from storage.batches import batched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -190,7 +190,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], _content: Co
     schema = pa.schema(_schema(pa))
     count = 0
     with parquet.ParquetWriter(file, schema) as writer:
-        while group := list(islice(rows, _ROWS)):
+        for group in batched(rows, _ROWS):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             count += len(group)
     return count

@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ramq.services.dataset_files import MAX_SIDECAR_BYTES, captions_of, is_caption, sidecar_captions
 from ramq.services.dataset_files import read as read_file
 from ramq.services.dataset_hearing import heard
 from ramq.services.dataset_told import item, labels_of
+from storage.batches import batched
 from storage.database import unit_of_work
 from storage.datasets import gathering, items, labels, matching, sources, versions
 from storage.datasets.items import Item
@@ -31,7 +31,7 @@ from storage.search.views import SearchQuery
 from workers.pipeline.retry import backoff_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from storage.objects.source import ArchiveAccess
     from storage.results.tags import Names
 
-Value = TypeVar("Value")
 
 _BLOCK = 5_000
 _READERS = 16
@@ -136,7 +135,7 @@ class Gatherer:
         found = self._search.image_ids(query)
         if not found:
             raise UsageError(f"no recognised image matches {source!r}; if it is an archive, give its URI or its folder")
-        for block in blocks(found):
+        for block in batched(found, _BLOCK):
             with unit_of_work(self._engine) as session:
                 self._hear(session)
                 added = sources.add_images(session, self._version.id, self._generation_id, block)
@@ -153,7 +152,7 @@ class Gatherer:
         below = root.prefix if root.scheme == "s3" else ""
         named = None if column is None else column_name(column)
         has_column = column is None
-        for block in blocks(manifest.told(archive, below, lambda each: is_caption(each, named))):
+        for block in batched(manifest.told(archive, below, lambda each: is_caption(each, named)), _BLOCK):
             has_column |= any(named in row for _, row in block)
             told: dict[str, list[str]] = {}
             for key, row in block:
@@ -207,7 +206,7 @@ class Gatherer:
         matched = 0
         with unit_of_work(self._engine) as session:
             places = [*self._places.values(), *sources.places_of(session, self._version.id)]
-        for block in blocks(told):
+        for block in batched(told, _BLOCK):
             with unit_of_work(self._engine) as session:
                 self._hear(session)
                 ids = matching.match(session, places, [each.name for each in block])
@@ -241,7 +240,7 @@ class Gatherer:
         else:
             places = [self._place(root)]
         matched, tells_splits = 0, True
-        for block in blocks(told):
+        for block in batched(told, _BLOCK):
             with unit_of_work(self._engine) as session:
                 self._hear(session)
                 ids = matching.match(session, places, [each.name for each in block])
@@ -355,10 +354,3 @@ def _texts(store: ObjectStore, beside: Sidecar) -> list[tuple[str, bytes]]:
 def is_address(source: str) -> bool:
     """Return whether a source is an archive, or a folder in one, and no search."""
     return source.isdecimal() or "://" in source or source.removeprefix("tar+").startswith(("/", "./", "../", "~"))
-
-
-def blocks(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Yield values in lists of a few thousand."""
-    left = iter(values)
-    while block := list(islice(left, _BLOCK)):
-        yield block

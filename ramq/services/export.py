@@ -7,7 +7,6 @@ import io
 import json
 import shutil
 import tarfile
-from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +16,7 @@ from ramq.services.picture_bytes import with_pictures
 from ramq.services.reading_files import FILE_FORMATS, FileFormat, Picture, file_name
 from ramq.services.region_files import Classes, coco_annotation, write_yolo
 from ramq.services.shards import write_shards
+from storage.batches import batched
 from storage.errors import UsageError
 from storage.texts import fold
 
@@ -188,8 +188,7 @@ def write_folder(
 def _with(
     hits: Iterable[Hit], views: Callable[[Sequence[int]], Mapping[int, View]]
 ) -> Iterator[tuple[Hit, View | None]]:
-    left = iter(hits)
-    while batch := list(islice(left, _BATCH)):
+    for batch in batched(hits, _BATCH):
         found = views([hit.image_id for hit in batch])
         for hit in batch:
             yield hit, found.get(hit.image_id)
@@ -199,8 +198,7 @@ def _rows(
     hits: Iterable[Hit], model: str | None, more: Mapping[str, Callable[[Sequence[int]], Mapping[int, Any]]]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each hit, with ``more`` columns of what is found for its id, or None."""
-    left = iter(hits)
-    while batch := list(islice(left, _BATCH if more else 1)):
+    for batch in batched(hits, _BATCH if more else 1):
         ids = [hit.image_id for hit in batch]
         found = {name: values(ids) for name, values in more.items()}
         for hit in batch:
@@ -320,7 +318,7 @@ def _write_parquet(rows: Iterator[dict[str, Any]], file: IO[bytes], more: Sequen
         ]
     )
     with parquet.ParquetWriter(file, schema) as writer:
-        while group := list(islice(rows, _ROW_GROUP)):
+        for group in batched(rows, _ROW_GROUP):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ramq.services.offers import Offers
 from ramq.services.region_warmer import RegionWarmer
+from storage.batches import batched
 from storage.errors import ModelMissingError, NoGenerationError, UsageError
 from storage.page import Page
 from storage.remembered import read_only
@@ -195,12 +195,10 @@ class SearchClient:
         They are those of the moment of the call. Memory use does not grow with their number.
         """
         found = self._all_hits(query)
-        left = iter(()) if found is None else iter(found[1])
-        return iter(lambda: [ranked.image_id for ranked in islice(left, size)], [])
+        return ([ranked.image_id for ranked in some] for some in batched(() if found is None else found[1], size))
 
     def _contents(self, query: SearchQuery, match: queries.Match, found: Iterable[Ranked]) -> Iterator[Hit]:
-        left = iter(found)
-        while images := list(islice(left, queries.MAX_LIMIT)):
+        for images in batched(found, queries.MAX_LIMIT):
             # One transaction for each batch, because the consumer of the iterator may be slow.
             yield from self._readers.look(partial(self._content, match, query, images))
 

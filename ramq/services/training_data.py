@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from array import array
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ram_core.errors import ImageError, TrainingError
 from ramq.services.dataset_pictures import Content, pictures
+from storage.batches import batched
 from storage.database import unit_of_work
 from storage.datasets import sources, versions
 from storage.errors import FatalError, NotFoundError, PermanentError, RamqError, TransientError
@@ -139,7 +139,7 @@ class TrainingDataClient:
 
     def _corrected(self, query: SearchQuery) -> Iterator[tuple[Hit, Sequence[Said]]]:
         hits = self._search.export(query)[1]
-        while batch := list(islice(hits, _BATCH)):
+        for batch in batched(hits, _BATCH):
             with unit_of_work(self._engine) as session:
                 said = corrections.of_images(session, [hit.image_id for hit in batch])
             yield from ((hit, said.get(hit.image_id, ())) for hit in batch)

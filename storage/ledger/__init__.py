@@ -1,6 +1,7 @@
 """The ledger: which images to recognise, who does it, and the outcome of each.
 
     jobs      a request, its counters, its state; ``views`` for people, ``reports`` the outcome of each key
+    endings   when a job is done, and what to say until then
     listings  the progress of listing a job's archive, by ``ranges`` of keys; ``unfound`` is what they did not find
     shards    up to 256 images that a worker leases together; they fence every write
     failures  images without a record, by class; ``retries`` reopens their shards, ``breaker`` stops hopeless jobs

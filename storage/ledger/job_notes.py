@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from storage.ledger import quotas
+from storage.ledger import endings, quotas
 from storage.ledger import workers as worker_rows
 from storage.ledger.turns import OWNER
 from storage.ledger.waiting import waits_for
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 
 
 def saying_what_for(session: Session, jobs: list[JobView]) -> list[JobView]:
-    """Add notes: why a job waits that no worker can do or whose user has no room, and what a paused job hides."""
+    """Add notes: why a job waits that no worker can do or whose user has no room, or that only has to end.
+
+    Also what a paused job hides.
+    """
     jobs = _saying_what_is_not_found(session, jobs)
     if not any(job.state == "running" for job in jobs):
         return jobs
     full = _without_room(session, jobs)
     workers = worker_rows.views(session)
-    return [replace(job, note=waits_for(job, workers) or full.get(job.id) or job.note) for job in jobs]
+    complete = [job.id for job in jobs if job.has_no_work]
+    ends = endings.words(session, complete, is_any_alive=any(worker.is_alive for worker in workers))
+    return [
+        replace(job, note=(ends[job.id] if job.id in ends else waits_for(job, workers) or full.get(job.id)) or job.note)
+        for job in jobs
+    ]
 
 
 def _without_room(session: Session, jobs: list[JobView]) -> dict[int, str]:

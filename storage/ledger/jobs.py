@@ -119,62 +119,6 @@ def fail(session: Session, job_id: int, reason: str) -> None:
         fail(session, follower, f"job {job_id}, whose listing it follows, failed: {reason}")
 
 
-_HAS_NO_WORK = """
-    state = 'running' AND listed_all_at IS NOT NULL
-    AND NOT EXISTS (SELECT FROM shard WHERE shard.job_id = job.id AND shard.state IN ('ready', 'leased'))
-    AND NOT EXISTS (SELECT FROM job AS other WHERE other.id = job.with_job_id AND other.state IN ('running', 'paused')
-        AND other.options -> 'pages' IS NOT NULL)
-"""
-# Jobs on a few keys follow each other quickly. If very many images are missing, the next whole listing looks instead.
-_MAY_HAVE_MOVES = """(
-    NOT looked_for_moves AND (
-        EXISTS (SELECT FROM archive WHERE archive.id = job.archive_id AND archive.missing > 0
-                AND (NOT job.of_keys OR archive.missing < 10000))
-        OR EXISTS (SELECT FROM former_content AS former WHERE former.archive_id = job.archive_id))
-)"""
-
-
-def next_for_moves(session: Session) -> tuple[int, int] | None:
-    """Return (job, archive) of a job that only has to look for images whose files were moved; None: there is none.
-
-    The job is locked. Another process that asks gets another one.
-    """
-    row = session.execute(
-        text(
-            f"""SELECT id, archive_id FROM job WHERE {_HAS_NO_WORK} AND {_MAY_HAVE_MOVES}
-                ORDER BY id LIMIT 1 FOR UPDATE OF job SKIP LOCKED"""  # noqa: S608  (constants)
-        )
-    ).one_or_none()
-    return None if row is None else (row.id, row.archive_id)
-
-
-def note_no_moves(session: Session, job_id: int) -> None:
-    """Record that a job has nothing left to do but to end: no file of its archive was moved any more."""
-    session.execute(text("UPDATE job SET looked_for_moves = true WHERE id = :id"), {"id": job_id})
-
-
-def finish_completed(session: Session) -> list[int]:
-    """Mark as done the running jobs that are listed completely and have no open shard. Return their ids.
-
-    Jobs that still have to look for moved files (``next_for_moves``) are left out.
-    """
-    complete = f"{_HAS_NO_WORK} AND NOT {_MAY_HAVE_MOVES}"
-    # Lock first: if a retry reopens shards meanwhile, the second statement sees it. A single statement would not.
-    ids = list(session.scalars(text(f"SELECT id FROM job WHERE {complete} ORDER BY id FOR UPDATE SKIP LOCKED")))  # noqa: S608
-    if not ids:
-        return []
-    ended = session.execute(
-        text(
-            f"""UPDATE job SET state = 'done', finished_at = now(), note = NULL
-            WHERE id = ANY(:ids) AND {complete} RETURNING id"""  # noqa: S608  (a constant of this function)
-        ),
-        {"ids": ids},
-    )
-    done = list(ended.scalars())
-    webhook_deliveries.follow(session, done)
-    return done
-
-
 def require_generation(session: Session, job_id: int) -> None:
     """Raise ``ConflictError`` if the generation of a job's results was dropped: they would be written and not seen."""
     dropped = text(
@@ -291,11 +235,33 @@ def states(session: Session, job_ids: Sequence[int]) -> dict[int, JobState]:
     return {row.id: row.state for row in rows}
 
 
-# The newest job of a watch stands for the earlier ones that have nothing to tell.
-_IS_FOLDED = """
-    job.watch_id IS NOT NULL AND job.state = 'done' AND job.failed = 0
-    AND EXISTS (SELECT FROM job AS later WHERE later.watch_id = job.watch_id AND later.id > job.id
-                AND later.stage = job.stage)
+# The page is chosen on ids alone, each part in the order of an index: what is shown of a job costs much more.
+_EVERY = "SELECT id FROM job WHERE (CAST(:before AS bigint) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit"
+_OF_WATCH = """
+    SELECT id FROM job WHERE watch_id = :watch_id AND (CAST(:before AS bigint) IS NULL OR id < :before)
+    ORDER BY id DESC LIMIT :limit
+"""
+# The newest job of a watch, of each stage, stands for the earlier ones that have nothing to tell. Of these there may be
+# very many, which are not read: ``newest`` goes from one watch and stage to the next.
+_FOLDED = """
+    WITH RECURSIVE newest AS (
+        (SELECT watch_id, stage, id FROM job WHERE watch_id IS NOT NULL
+         ORDER BY watch_id DESC, stage DESC, id DESC LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM newest CROSS JOIN LATERAL (
+            SELECT watch_id, stage, id FROM job
+            WHERE watch_id IS NOT NULL AND (watch_id, stage) < (newest.watch_id, newest.stage)
+            ORDER BY watch_id DESC, stage DESC, id DESC LIMIT 1
+        ) AS following
+    )
+    SELECT id FROM (
+        (SELECT id FROM job WHERE (watch_id IS NULL OR state <> 'done' OR failed > 0)
+             AND (CAST(:before AS bigint) IS NULL OR id < :before)
+             AND (CAST(:watch_id AS bigint) IS NULL OR watch_id = :watch_id) ORDER BY id DESC LIMIT :limit)
+        UNION
+        SELECT id FROM newest WHERE (CAST(:before AS bigint) IS NULL OR id < :before)
+            AND (CAST(:watch_id AS bigint) IS NULL OR watch_id = :watch_id)
+    ) AS told ORDER BY id DESC LIMIT :limit
 """
 
 
@@ -306,11 +272,9 @@ def views(
 
     ``is_folded`` leaves out jobs of watches that are done, without failures, and followed by another one.
     """
-    conditions = ["(CAST(:before AS bigint) IS NULL OR job.id < :before)"]
-    conditions += ["job.watch_id = :watch_id"] if watch_id is not None else []
-    conditions += [f"NOT ({_IS_FOLDED})"] if is_folded else []
+    chosen = _FOLDED if is_folded else _EVERY if watch_id is None else _OF_WATCH
     rows = session.execute(
-        text(f"{_COUNTERS} WHERE {' AND '.join(conditions)} ORDER BY job.id DESC LIMIT :limit"),
+        text(f"{_COUNTERS} WHERE job.id = ANY(ARRAY({chosen})) ORDER BY job.id DESC"),
         {"before": before, "limit": limit + 1, "watch_id": watch_id, "alive_seconds": WORKER_ALIVE_SECONDS},
     ).all()
     shown = saying_what_for(session, [_view(row, {}) for row in rows[:limit]])
@@ -334,17 +298,11 @@ def views_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
 def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> JobView:
     decided = row.all_done + row.all_failed
     pending = row.listed - row.all_skipped - decided
-    is_running, is_listing = row.state == "running", row.listed_all_at is None and row.state == "running"
-    closed = row.done + row.failed  # the images that the active seconds belong to
-    average = closed / row.active_seconds if closed and row.active_seconds else None
-    rate = float(row.rate) if is_running and row.rate else average
+    is_listing = row.listed_all_at is None and row.state == "running"
+    rate, expected = _rates(row)
     # The length of a pause or a wait is unknown.
-    eta = pending / rate if rate and is_running and row.workers and not is_listing and row.note is None else None
-    stages = [
-        StageView(stage, seconds, decided / seconds if seconds and decided else None)
-        for stage in STEPS
-        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
-    ]
+    has_eta = row.state == "running" and row.workers and not is_listing and row.note is None
+    stages = _stages(row)
     return JobView(
         id=row.id,
         source=row.source,
@@ -377,7 +335,7 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         exclude=row.exclude,
         defaults=row.has_defaults,
         images_per_second=rate,
-        eta_seconds=eta,
+        eta_seconds=pending / expected if expected and has_eta else None,
         stages=stages,
         bottleneck=max(stages, key=lambda stage: stage.seconds).stage if stages else None,
         workers=row.workers,
@@ -392,3 +350,23 @@ def _view(row: Row[tuple[object, ...]], failures_by_class: dict[str, int]) -> Jo
         watch=row.watch_id,
         of_keys=row.of_keys,
     )
+
+
+def _rates(row: Row[tuple[Any, ...]]) -> tuple[float | None, float | None]:
+    """Return how many images per second a job does, and how many are to be expected of its workers from now on."""
+    closed = row.done + row.failed  # the images that the seconds belong to
+    average = closed / row.active_seconds if closed and row.active_seconds else None
+    rate = float(row.rate) if row.state == "running" and row.rate else average
+    # Images that took over results come in stretches, which the rate of the moment would take for the rest.
+    is_mean = row.copied and row.worked_seconds
+    return rate, row.workers * closed / row.worked_seconds if is_mean else rate
+
+
+def _stages(row: Row[tuple[Any, ...]]) -> list[StageView]:
+    closed = row.done + row.failed
+    counts = {"decode": closed - row.copied, "infer": closed - row.copied}  # the others did not get there
+    return [
+        StageView(stage, seconds, counts.get(stage, closed) / seconds or None)
+        for stage in STEPS
+        if (seconds := float(row.stage_seconds.get(stage, 0.0)))
+    ]

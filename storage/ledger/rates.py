@@ -22,7 +22,7 @@ class Rate:
     """What closed shards took.
 
     Attributes:
-        images: in these shards, failed ones included.
+        images: in these shards, failed ones included. Those that took over the results of others are not.
         seconds: in which they were worked on. Time in which several workers did counts once.
         is_alike: whether their jobs asked for the same, such as the same tags.
     """
@@ -71,8 +71,9 @@ def measured(session: Session, stage: str, generation_id: int, options: Mapping[
             f"""
             SELECT options = :options AS is_alike, sum(images)::bigint AS images, sum(active_seconds) AS seconds
             FROM (
-                SELECT options, done + failed AS images, active_seconds FROM job
-                WHERE stage = :stage AND generation_id = :generation_id AND active_seconds > 0 AND done + failed > 0
+                SELECT options, done + failed - copied AS images, active_seconds FROM job
+                WHERE stage = :stage AND generation_id = :generation_id AND active_seconds > 0
+                    AND done + failed > copied
                 ORDER BY id DESC LIMIT {_JOBS}
             ) AS job GROUP BY 1 ORDER BY 1 DESC
             """  # noqa: S608  (a constant of this file)

@@ -15,11 +15,12 @@ from array import array
 from collections import Counter
 from heapq import merge
 from itertools import combinations, compress, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyroaring import BitMap64
 from sqlalchemy import text
 
+from storage.batches import batched
 from storage.database import with_settings
 from storage.errors import RamqError
 from storage.ledger import report_ignored
@@ -47,7 +48,6 @@ _IDS_AT_ONCE = 20_000
 _NEAR = 4
 """Numbers are near if the range of some is less than so many times as long: then it is read as a whole."""
 
-Item = TypeVar("Item")
 
 _NAMES = {PENDING: "pending", DONE: "done", FAILED: "failed", SKIPPED: "skipped"}
 _LAST = "\U0010ffff"
@@ -261,7 +261,7 @@ def _with_outcomes(
     left: BitMap64,
 ) -> Iterator[Row]:
     """Yield the rows of those keys whose images are in the job, and take these from ``left``."""
-    for some in _batches(keys, _ROWS_AT_ONCE):
+    for some in batched(keys, _ROWS_AT_ONCE):
         found = [(key, image_id, name) for key, image_id in some for name in outcomes.of(image_id)]
         left -= BitMap64(array("Q", [image_id for _, image_id, _ in found]))
         failed = [image_id for _, image_id, name in found if name == "failed"]
@@ -272,13 +272,7 @@ def _with_outcomes(
 
 def _require_erased(connection: Connection[Any], job_id: int, left: BitMap64) -> None:
     """Raise if images that were not found in the archive of their job exist: then they are not erased."""
-    for ids in _batches(left, _IDS_AT_ONCE):
+    for ids in batched(left, _IDS_AT_ONCE):
         there = connection.execute("SELECT id FROM image WHERE id = ANY(%s) LIMIT 1", (ids,)).fetchone()
         if there is not None:
             raise RamqError(f"image {there[0]} of job {job_id} is in another archive than the job: please report this")
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    following = iter(items)
-    while some := list(islice(following, size)):
-        yield some

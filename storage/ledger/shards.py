@@ -131,11 +131,26 @@ def advance(
 
 
 def close(
-    session: Session, shard_id: int, epoch: int, stage_seconds: Mapping[str, float], active_seconds: float = 0.0
+    session: Session,
+    shard_id: int,
+    epoch: int,
+    stage_seconds: Mapping[str, float],
+    *,
+    active_seconds: float = 0.0,
+    worked_seconds: float = 0.0,
 ) -> None:
-    """Close a shard without pending images, and add its counts to the job's. Raises ``FencedError``.
+    """Close a shard without pending images, and add its counts to the job's.
 
-    ``active_seconds`` is how long this holder worked on it. Time in which several holders worked counts once.
+    Args:
+        session: its transaction closes the shard.
+        shard_id: the shard.
+        epoch: of its lease.
+        stage_seconds: how long each step was busy with it.
+        active_seconds: how long ago this holder began it. Time in which several holders worked counts once.
+        worked_seconds: the holder's time that went into it; see ``workers.pipeline.worked_time``.
+
+    Raises:
+        FencedError: the lease was lost.
     """
     row = session.execute(
         text(
@@ -157,7 +172,7 @@ def close(
                 copied = copied + :n_copied,
                 active_seconds = active_seconds + extract(epoch FROM
                     now() - least(now(), greatest(active_until, now() - make_interval(secs => :active)))),
-                active_until = now(),
+                active_until = now(), worked_seconds = worked_seconds + :worked,
                 note = CASE WHEN state = 'failed' THEN note END,
                 stage_seconds = (
                     SELECT coalesce(jsonb_object_agg(stage, total), '{}') FROM (
@@ -170,7 +185,12 @@ def close(
             WHERE id = :job_id
             """
         ),
-        {**row._mapping, "seconds": json.dumps(stage_seconds), "active": active_seconds},  # noqa: SLF001
+        {
+            **row._mapping,  # noqa: SLF001  (SQLAlchemy's documented name)
+            "seconds": json.dumps(stage_seconds),
+            "active": active_seconds,
+            "worked": worked_seconds,
+        },
     )
 
 

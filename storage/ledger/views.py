@@ -108,6 +108,11 @@ class JobView:
         """Whether the job has ended: it only continues if somebody resumes it."""
         return self.state in {"done", "cancelled", "failed"}
 
+    @property
+    def has_no_work(self) -> bool:
+        """Whether it only has to be ended: it runs, and all its images are listed and done."""
+        return self.state == "running" and not self.is_listing and not self.pending
+
 
 @dataclass(frozen=True, slots=True)
 class FailureView:

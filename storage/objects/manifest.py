@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_plus, urlsplit
 
+from storage.batches import batched
 from storage.errors import ConflictError, NotFoundError, UsageError
 from storage.objects.base import MAX_KEY_BYTES, PAGE_SIZE, ObjectInfo, S3Options, is_below
 from storage.objects.folder import FolderStore
@@ -146,8 +147,7 @@ class Manifest:
             if number < first_part:
                 continue
             at = first_row if number == first_part else 0
-            entries = islice(self._entries(part), at, None)
-            while page := list(islice(entries, PAGE_SIZE)):
+            for page in batched(islice(self._entries(part), at, None), PAGE_SIZE):
                 at += len(page)
                 infos = [_info(entry, _key_in(entry, archive, prefix, self.uri)) for entry in page if entry]
                 yield f"{number}:{at}", [looked_up(store, info) for info in infos] if store else infos

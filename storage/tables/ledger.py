@@ -125,6 +125,9 @@ class Job(Base):
         ),
         Index("ix_job_with_job_id", "with_job_id", postgresql_where=text("with_job_id IS NOT NULL")),
         Index("ix_job_watch_id", "watch_id", "id", postgresql_where=text("watch_id IS NOT NULL")),
+        # For lists in which jobs of watches that have nothing to tell are folded.
+        Index("ix_job_newest", "watch_id", "stage", "id", postgresql_where=text("watch_id IS NOT NULL")),
+        Index("ix_job_told", "id", postgresql_where=text("watch_id IS NULL OR state <> 'done' OR failed > 0")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -175,6 +178,8 @@ class Job(Base):
     stage_seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     # Seconds in which completed shards were worked on. Time in which several workers did counts once.
     active_seconds: Mapped[float] = mapped_column(Float, server_default="0")
+    # Seconds of workers that closed shards took: those in which several worked count for each of them.
+    worked_seconds: Mapped[float] = mapped_column(Float, server_default="0")
     active_until: Mapped[datetime | None]
     # When it was paused to ask whether all its images are gone. Resuming it counts as a yes.
     found_nothing_at: Mapped[datetime | None]

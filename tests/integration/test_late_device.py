@@ -73,9 +73,9 @@ def go_on(settings: Settings, services: Services, job_id: int) -> None:
             run.end()
             assert run.error is None
     with unit_of_work(services.engine) as session:
-        from storage.ledger import jobs  # noqa: PLC0415
+        from storage.ledger import endings  # noqa: PLC0415
 
-        jobs.finish_completed(session)
+        endings.finish_completed(session)
     check_counters(services, job_id)
 
 

@@ -150,7 +150,7 @@ def test_trouble_is_counted_noted_and_waited_for(ledger: Ledger) -> None:
     assert (shard.tries, shard.attempts) == (1, 1)
     ledger.write(shard, outcomes(DONE))
     ledger.close(shard)
-    assert ledger.view(job_id).note is None
+    assert ledger.scalar("SELECT note FROM job") is None
 
 
 def test_why_a_job_failed_is_said_whatever_its_last_shards_do(ledger: Ledger, engine: Engine) -> None:

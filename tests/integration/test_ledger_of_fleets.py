@@ -63,7 +63,7 @@ def test_the_time_that_a_job_was_worked_on_counts_once_however_many_did(ledger: 
         if number == 2:  # the third began after a pause
             ledger.execute("UPDATE job SET active_until = now() - interval '1 hour'")
         with unit_of_work(engine) as session:
-            shards.close(session, shard.id, shard.epoch, {}, seconds)
+            shards.close(session, shard.id, shard.epoch, {}, active_seconds=seconds)
     view = ledger.view(job_id)
     assert view.active_seconds == pytest.approx(14, abs=1)  # the first two at the same time
     assert view.images_per_second == pytest.approx(3 / view.active_seconds)
@@ -74,7 +74,7 @@ def test_nobody_says_when_a_paused_or_waiting_job_will_end(ledger: Ledger, engin
     shard = ledger.must_claim()
     ledger.write(shard, outcomes(DONE))
     with unit_of_work(engine) as session:
-        shards.close(session, shard.id, shard.epoch, {}, 2.0)
+        shards.close(session, shard.id, shard.epoch, {}, active_seconds=2.0)
         workers.beat(
             session, "w", host="h", pid=1, device="cpu", model="lite", job_id=job_id, images_per_second=0.5, stages={}
         )

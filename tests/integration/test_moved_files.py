@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from ramq.services.index import make_builder
 from storage.database import unit_of_work
-from storage.ledger import jobs
+from storage.ledger import endings
 from storage.results import generations, moves, readings
 from storage.results.generations import StageSpec
 from storage.results.reading_views import FoundLine, ReadingRow
@@ -349,7 +349,7 @@ def test_two_workers_that_end_a_job_at_once_move_nothing_twice(photos: Photos, m
     assert (photos.ids()["e.png"], photos.missing(), len(seen)) == (image_id, [], 1)
     with unit_of_work(services.engine) as session:
         assert settle(session, 1).moved == 0
-        assert jobs.next_for_moves(session) is None
+        assert endings.next_for_moves(session) is None
 
 
 def test_moves_stay_within_an_archive(photos: Photos, tmp_path: Path) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import Counter
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from sqlalchemy import text
 
+from ramq.web.callers import FRESH_SECONDS
 from storage.database import make_engine, unit_of_work
 from storage.remembered import read_only, remembered
 from storage.search.views import SearchQuery
 from tests.services.pgbouncer import pgbouncer_to
 from tests.services.recognised import CAT
+from tests.services.statements import statements_on, undisturbed
 from tests.services.web import services_of
 
 if TYPE_CHECKING:
@@ -22,27 +24,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from starlette.testclient import TestClient
 
+    from tests.services.clock import Clock
+
 pytestmark = pytest.mark.services
-
-Answer = TypeVar("Answer")
-
-SNAPSHOT = text("SELECT pg_current_snapshot()::text")
 
 
 def commit_something(engine: Engine) -> None:
     with unit_of_work(engine) as session:
         session.execute(text("SELECT pg_current_xact_id()"))
-
-
-def undisturbed(engine: Engine, ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns while nothing else is committed on the server, such as by its own chores."""
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as watching:
-        for _ in range(50):
-            before = watching.scalar(SNAPSHOT)
-            answer = ask()
-            if watching.scalar(SNAPSHOT) == before:
-                return answer
-    pytest.fail("others commit without a pause")
 
 
 @pytest.fixture
@@ -123,22 +112,15 @@ def test_connections_that_the_server_ended_are_replaced_without_an_error(engine:
 
 
 def test_a_page_sends_few_statements_while_nothing_is_committed(
-    client: TestClient, recognised_engine: Engine, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., TestClient], recognised_engine: Engine
 ) -> None:
-    sent: list[str] = []
-    execute = psycopg.Cursor.execute
-
-    def noting(cursor: Any, statement: Any, *args: Any, **more: Any) -> Any:
-        sent.append(str(statement))
-        return execute(cursor, statement, *args, **more)
-
-    monkeypatch.setattr(psycopg.Cursor, "execute", noting)
+    client = make()  # its clock stands still: otherwise users are read again now and then
 
     def ask() -> list[str]:
         client.get("/", params={"tag": CAT})
-        sent.clear()
-        assert client.get("/", params={"tag": CAT}).status_code == 200
-        return [statement for statement in sent if len(statement) > len(";")]  # a ping asks nothing
+        with statements_on(recognised_engine) as sent:
+            assert client.get("/", params={"tag": CAT}).status_code == 200
+        return sent
 
     found = undisturbed(recognised_engine, ask)
     hits, metadata, of_files, of_people = [
@@ -149,6 +131,27 @@ def test_a_page_sends_few_statements_while_nothing_is_committed(
     assert "keyword_folds" in of_files, "and which keywords they have"
     assert "FROM keyword" in of_people, "those that people gave since"
     assert len(found) <= 8
+
+
+def test_a_page_asks_once_in_a_while_whether_users_were_changed(
+    make: Callable[..., TestClient], recognised_engine: Engine, clock: Clock
+) -> None:
+    client = make()
+
+    def ask() -> tuple[Counter[str], Counter[str]]:
+        with statements_on(recognised_engine) as warm:
+            client.get("/")
+            warm.clear()
+            client.get("/")
+        clock.now += FRESH_SECONDS + 1
+        with statements_on(recognised_engine) as later:
+            client.get("/")
+        return Counter(warm), Counter(later)
+
+    warm, later = undisturbed(recognised_engine, ask)
+    assert warm - later == Counter()
+    [more] = (later - warm).elements()
+    assert "FROM account_event" in more
 
 
 def test_every_search_notices_what_was_changed_before_it(client: TestClient) -> None:

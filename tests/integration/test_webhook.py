@@ -11,7 +11,7 @@ import pytest
 
 from ramq.doctor.services import webhook as troubles_of
 from storage.database import unit_of_work
-from storage.ledger import jobs, retries, webhook_deliveries
+from storage.ledger import endings, jobs, retries, webhook_deliveries
 from storage.ledger import workers as worker_rows
 from storage.ledger.shards import DONE, FAILED
 from tests.services.receiver import PATH, SECRET, running_receiver
@@ -56,7 +56,7 @@ def finished(ledger: Ledger) -> int:
     ledger.write(shard, bytes([DONE, DONE, FAILED]))
     ledger.close(shard)
     with unit_of_work(ledger.engine) as session:
-        assert jobs.finish_completed(session) == [job_id]
+        assert endings.finish_completed(session) == [job_id]
     return job_id
 
 
@@ -106,7 +106,7 @@ def test_a_job_that_is_tried_again_is_told_again_under_another_name(
     ledger.write(shard, bytes([DONE, DONE, DONE]))
     ledger.close(shard)
     with unit_of_work(ledger.engine) as session:
-        jobs.finish_completed(session)
+        endings.finish_completed(session)
     assert webhook.deliver(ledger.engine)
     assert [post.data["failed"] for post in receiver.posts] == [1, 0]
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == 2

@@ -119,7 +119,14 @@ class HeldLeases:
                     )
                 else:
                     active = time.monotonic() - lease.began_at
-                    shards.close(session, shard.id, shard.epoch, dict(lease.stage_seconds), active)
+                    shards.close(
+                        session,
+                        shard.id,
+                        shard.epoch,
+                        dict(lease.stage_seconds),
+                        active_seconds=active,
+                        worked_seconds=lease.worked_seconds,
+                    )
                     is_ours = True
                 if is_ours:
                     turns.settle(session, lease.charge, lease.worked_seconds, lease.settled)

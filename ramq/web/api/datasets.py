@@ -66,7 +66,7 @@ def get_dataset(services: ServicesDep, name: Name, version: MaybeNumber = None) 
     return DatasetOut(
         version=DatasetVersionOut.model_validate(found),
         deleted_since=services.datasets.deleted(found),
-        tags=services.datasets.tags(found),  # type: ignore[arg-type]  # pydantic reads the views
+        tags=services.datasets.tags(found),  # pydantic reads the views
     )
 
 
