@@ -10,6 +10,7 @@ tokens of users and of the settings.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import threading
@@ -113,6 +114,7 @@ class Callers:
         self._failed = False
         self._noted: dict[int, int] = {}
         self._used: set[int] = set()
+        self._asking: asyncio.Task[None] | None = None
 
     async def identify(self, connection: HTTPConnection) -> Caller:
         """Return who sends a request, and remember it with the request."""
@@ -160,12 +162,18 @@ class Callers:
     async def searches_of(self, token: Token | None) -> tuple[str, str, float] | None:
         """Return the quota of searches of who sends a request; None: no limit.
 
+        What other processes changed counts a little later.
+
         Returns:
             Whose searches are counted together, the user's name, and how many there may be in a second. A token's own
             quota comes before that of its user, and that before everybody's.
         """
         if not self._is_fresh(FRESH_SECONDS):  # a token of the settings asks nothing of the database
-            await run_in_threadpool(self.refresh)
+            if self._kept is None or self._changes != self._accounts().changes:
+                await run_in_threadpool(self.refresh)
+            elif self._asking is None or self._asking.done():
+                # A search may need nothing else of this database, which takes ten seconds to say that it is away.
+                self._asking = asyncio.create_task(run_in_threadpool(self.refresh))
         kept = self._kept
         if kept is None or not kept.known.searches:
             return None
