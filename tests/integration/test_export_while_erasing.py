@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyarrow import parquet
 
 from ramq.services import search
+from storage.batches import batched
 from storage.search.views import SearchQuery
 from tests.services.recognised import PHOTOGRAPHS
 from tests.services.web import services_of
@@ -58,7 +58,7 @@ def test_images_that_are_erased_meanwhile_are_left_out_and_break_nothing(
         return hits
 
     monkeypatch.setattr(services._search_of_database, "hits", read_and_erase)
-    monkeypatch.setattr(search, "islice", lambda found, _: islice(found, EACH))
+    monkeypatch.setattr(search, "batched", lambda found, _: batched(found, EACH))
     answer = client.get("/v1/export", params=asked)
     assert answer.status_code == 200
     found = READ[asked["format"]](answer.content)
