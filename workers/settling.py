@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from workers.sidecars import Sidecars
 
 LOOKS_AT_ONCE = 32
+"""Number of objects that are looked up at the same time."""
+
 _AT_ONCE = 1_000
 """Keys that are looked up between two renewals of the lease."""
 

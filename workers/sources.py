@@ -19,7 +19,7 @@ from storage.objects.tars import TarStore
 from storage.objects.written_keys import as_written
 from storage.results import images
 from workers.file_pages import parted
-from workers.settling import noted
+from workers.settling import LOOKS_AT_ONCE, noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, S3Options
     from workers.file_pages import PageLimits
-
-LOOKS_AT_ONCE = 32
-"""Number of objects of unknown version that are asked for it at the same time."""
 
 
 @dataclass(slots=True)
