@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from ramq.web.callers import FRESH_SECONDS, Callers
@@ -11,7 +12,7 @@ from ramq.web.tokens import Token, Tokens
 from storage.accounts import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Coroutine
 
 ADA = Token("ada", "read")
 
@@ -34,6 +35,12 @@ class Accounts:
         )
 
 
+def in_a_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread of its own: that of the tests has a loop already, if it drives a browser."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
 def test_a_search_does_not_wait_for_a_database_of_which_it_needs_only_a_quota() -> None:
     accounts, now = Accounts(), [0.0]
     callers = Callers(Tokens(()), lambda: cast("Any", accounts), clock=lambda: now[0])
@@ -53,7 +60,7 @@ def test_a_search_does_not_wait_for_a_database_of_which_it_needs_only_a_quota() 
         assert await callers.searches_of(ADA) == ("user ada", "ada", 5.0)
 
     try:
-        asyncio.run(searches())
+        in_a_loop(searches())
     finally:
         accounts.is_there.set()
 
@@ -67,4 +74,4 @@ def test_what_this_server_changed_itself_counts_at_once() -> None:
         accounts.most, accounts.changes = 5.0, 1
         assert await callers.searches_of(ADA) == ("user ada", "ada", 5.0)
 
-    asyncio.run(searches())
+    in_a_loop(searches())
