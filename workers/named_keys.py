@@ -16,7 +16,7 @@ import structlog
 from storage.database import unit_of_work
 from storage.ledger import ignored as ignored_keys
 from storage.ledger import listings, named_keys
-from storage.objects.base import MISSING_VERSION, is_below, marked
+from storage.objects.base import LOOKS_AT_ONCE, MISSING_VERSION, is_below, marked
 from storage.objects.folder import FolderStore
 from storage.objects.ignoring import Ignoring
 from storage.objects.source import open_store, parse_source
@@ -41,8 +41,6 @@ PAGE = 500
 """Keys that are asked for before any of them is recorded."""
 
 STEP_SECONDS = 3.0
-
-LOOKS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from workers.noting import note_words
 from workers.pipeline.fitness import EVERYTHING, UnfitError, as_unfit, of_archive, of_model
 from workers.pipeline.retry import backoff_seconds
 from workers.ranges import CUT_AFTER, Cutter
-from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded
+from workers.recorded import LEASE_SECONDS, add_page, follow, list_for_stage, list_named, list_recorded, renew
 from workers.settling import Settling, with_order
 from workers.sources import Sources
 from workers.stages import STAGES
@@ -224,7 +224,7 @@ class Planner:
                 and self._asks_whether_gone(session, listing)
             ):
                 return
-        with unit_of_work(self._engine) as session:  # another planner may have found out meanwhile
+            # Another planner may have found out meanwhile.
             listing = replace(listing, is_disordered=archives.is_disordered(session, listing.archive_id))
         if not listing.is_settled_at_end:
             self._read_sidecars(listing, [], listing.cursor, listing.until)
@@ -274,7 +274,7 @@ class Planner:
                 listing = replace(listing, cursor=cursor)
                 reading.recorded += 1
             else:  # a tar file is being read: another worker would have to begin it again
-                self._renew(listing)
+                renew(self._engine, listing)
             if should_stop() or (page and time.monotonic() > stop_at):
                 with unit_of_work(self._engine) as session:
                     listings.release(session, listing)
@@ -285,11 +285,6 @@ class Planner:
                 if shorter is not None:
                     listing, reading = shorter, self._sources.open(shorter)
         return True, listing
-
-    def _renew(self, listing: ClaimedListing) -> None:
-        with unit_of_work(self._engine) as session:
-            listings.require(session, listing)
-            listings.renew(session, listing, lease_seconds=LEASE_SECONDS)
 
     def _read_sidecars(
         self, listing: ClaimedListing, page: list[ObjectInfo], after: str | None, cursor: str | None

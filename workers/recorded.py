@@ -34,6 +34,13 @@ LEASE_SECONDS = 60.0
 """A page takes well under this time, that of an archive too, with all retries of the store."""
 
 
+def renew(engine: Engine, listing: ClaimedListing) -> None:
+    """Extend the lease of a range while no page of it can be recorded. Raises ``ListingLostError``."""
+    with unit_of_work(engine) as session:
+        listings.require(session, listing)
+        listings.renew(session, listing, lease_seconds=LEASE_SECONDS)
+
+
 def list_recorded(
     engine: Engine, listing: ClaimedListing, generation_id: int, shard_size: int, should_stop: Callable[[], bool]
 ) -> None:

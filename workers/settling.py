@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import structlog
 
+from storage.batches import batched
 from storage.database import unit_of_work
 from storage.ledger import listings, unfound
-from storage.objects.base import MISSING_VERSION
+from storage.objects.base import LOOKS_AT_ONCE, MISSING_VERSION
+from storage.objects.parallel_listing import is_sorted
 from storage.results import archives, sidecars, vectors
-from workers.recorded import LEASE_SECONDS
+from workers.recorded import LEASE_SECONDS, renew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
     from storage.ledger.listings import ClaimedListing
     from storage.objects.base import ObjectInfo, ObjectStore
     from workers.sidecars import Sidecars
-
-LOOKS_AT_ONCE = 32
-"""Number of objects that are looked up at the same time."""
 
 _AT_ONCE = 1_000
 """Keys that are looked up between two renewals of the lease."""
@@ -46,10 +44,7 @@ def with_order(engine: Engine, listing: ClaimedListing, page: list[ObjectInfo]) 
     if listing.is_disordered or listing.manifest_version is not None:
         return listing
     keys = [info.key for info in page if not info.version.startswith("!")]
-    in_order = [listing.cursor or "", *keys]
-    if all(one <= other for one, other in pairwise(in_order)):  # equal: only the beginning of long keys is kept
-        return listing
-    return noted(engine, listing)
+    return listing if is_sorted([listing.cursor or "", *keys]) else noted(engine, listing)
 
 
 def noted(engine: Engine, listing: ClaimedListing) -> ClaimedListing:
@@ -95,13 +90,13 @@ class Settling:
         while after is not None:
             if should_stop():
                 return False
-            self._renew(listing)
+            renew(self.engine, listing)
             with unit_of_work(self.engine) as session:
                 found = unfound.doubtful(session, listing.archive_id, listing.prefix, listing.job_id, after)
-            for keys in _parts(found.gone):
+            for keys in batched(found.gone, _AT_ONCE):
                 missing = _missing(store, keys)
                 self._mark(listing, gone=[key for key in keys if key in missing])
-            for keys in _parts(found.there):
+            for keys in batched(found.there, _AT_ONCE):
                 missing = _missing(store, keys)
                 self._mark(listing, there=[key for key in keys if key not in missing])
             after = found.last
@@ -117,25 +112,16 @@ class Settling:
             vectors.touch(session, unfound.mark(session, listing.archive_id, gone=gone, there=there))
         log.info("settled", missing=len(gone), there_again=len(there))
 
-    def _renew(self, listing: ClaimedListing) -> None:
-        with unit_of_work(self.engine) as session:
-            listings.require(session, listing)
-            listings.renew(session, listing, lease_seconds=LEASE_SECONDS)
-
     def _forget_sidecars(self, known: Sidecars, listing: ClaimedListing, store: ObjectStore) -> None:
         after = ""
         while True:
-            self._renew(listing)
+            renew(self.engine, listing)
             with unit_of_work(self.engine) as session:
                 keys = sidecars.unnamed(session, listing.archive_id, listing.prefix, listing.job_id, after, _AT_ONCE)
             if not keys:
                 return
             known.forget(listing, sorted(_missing(store, keys)), lambda: store)
             after = keys[-1]
-
-
-def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
 
 
 def _missing(store: ObjectStore, keys: Sequence[str]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from storage.database import unit_of_work
 from storage.ledger.views import PAGES
-from storage.objects.base import TOO_LONG_VERSION, RangedStore, marked
+from storage.objects.base import LOOKS_AT_ONCE, TOO_LONG_VERSION, RangedStore, marked
 from storage.objects.ignoring import Ignoring
 from storage.objects.manifest import Manifest
 from storage.objects.pages import PageStore
@@ -19,7 +19,7 @@ from storage.objects.tars import TarStore
 from storage.objects.written_keys import as_written
 from storage.results import images
 from workers.file_pages import parted
-from workers.settling import LOOKS_AT_ONCE, noted
+from workers.settling import noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from storage.batches import batched
 from storage.index.manifest import DamagedError
 from storage.results import erased_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
@@ -137,7 +138,7 @@ def _time_of(words: str, name: str) -> datetime:
 def _compared(session: Session, name: str, entry: _Entry) -> LoggedDeletion:
     same: list[int] = []
     renamed: list[int] = []
-    for part in _parts(entry.images):
+    for part in map(dict, batched(entry.images, _AT_ONCE)):
         for image_id, now in erased_names.of_images(session, list(part), entry.salt).items():
             (same if part[image_id] == now else renamed).append(image_id)
     begun_at = datetime.fromisoformat(entry.begun_at)
@@ -149,11 +150,6 @@ def strike(place: FileStorage, deletions: Sequence[LoggedDeletion]) -> None:
     """Take deletions out of the log: they were wrong."""
     for deletion in deletions:
         place.delete(f"{FOLDER}/{deletion.file}")
-
-
-def _parts(images: list[tuple[int, str]]) -> Iterator[dict[int, str]]:
-    for start in range(0, len(images), _AT_ONCE):
-        yield dict(images[start : start + _AT_ONCE])
 
 
 def _put(place: FileStorage, name: str, entry: _Entry) -> None:

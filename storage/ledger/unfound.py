@@ -15,6 +15,7 @@ from sqlalchemy import text
 from storage.objects.base import UNREADABLE_VERSION
 from storage.objects.pages import FILE_KEY, IS_FURTHER_PAGE_OF, IS_PAGE
 from storage.objects.s3_listing import BAD_NAME
+from storage.tables import KEY_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
     from storage.objects.base import ObjectInfo
 
-_HASH = 'hashtextextended({key} COLLATE "C", 0)'
-"""A number that stands for a key in ``naming``. Two keys that share one are never marked, which is no harm."""
-
-_IS_NAMED = f"EXISTS (SELECT FROM naming WHERE job_id = :job_id AND image_id = {_HASH.format(key='image.key')})"
+_IS_NAMED = f"EXISTS (SELECT FROM naming WHERE job_id = :job_id AND image_id = {KEY_NUMBER.format(key='image.key')})"
 
 _WINDOW = 20_000
 """Known keys that are looked at together."""
@@ -162,7 +160,7 @@ def name(session: Session, job_id: int, keys: Sequence[str]) -> None:
     session.execute(
         text(
             f"""INSERT INTO naming (job_id, image_id)
-                SELECT DISTINCT :job_id, {_HASH.format(key="listed")} FROM unnest(CAST(:keys AS text[])) AS listed
+                SELECT DISTINCT :job_id, {KEY_NUMBER.format(key="listed")} FROM unnest(CAST(:keys AS text[])) AS listed
                 ON CONFLICT DO NOTHING"""  # noqa: S608  (constants)
         ),
         {"job_id": job_id, "keys": list(keys)},
@@ -175,7 +173,7 @@ def name_recorded(session: Session, job_id: int) -> None:
         text(
             f"""
             INSERT INTO naming (job_id, image_id)
-            SELECT DISTINCT :job_id, {_HASH.format(key="key")} FROM (
+            SELECT DISTINCT :job_id, {KEY_NUMBER.format(key="key")} FROM (
                 SELECT image.key FROM (
                     SELECT unnest(image_ids) AS id FROM shard WHERE job_id = :job_id
                     UNION ALL

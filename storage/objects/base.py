@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PAGE_SIZE = 1_000
 """Keys in one page of a listing; the maximum that S3 returns."""
 
+LOOKS_AT_ONCE = 32
+"""Keys that are looked up in a store at the same time."""
+
 MAX_KEY_BYTES = 2_000
 """Longer keys do not fit an index entry. S3 allows 1,024 bytes, so only deep folders exceed this."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from storage.objects.base import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from storage.objects.base import ObjectInfo
 
@@ -327,6 +327,11 @@ def _guesses(keys: list[str]) -> list[str]:
 def _count_within(keys: Sequence[str], until: str | None) -> int:
     """Return how many of the first keys are not greater than ``until``."""
     return next((place for place, key in enumerate(keys) if until is not None and key > until), len(keys))
+
+
+def is_sorted(keys: Iterable[str]) -> bool:
+    """Return whether keys have the order of their bytes. Equal ones do: of long keys only the beginning is kept."""
+    return all(one <= other for one, other in itertools.pairwise(keys))
 
 
 def is_ascending(keys: Sequence[str]) -> bool:

@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage.objects.base import (
@@ -29,6 +28,7 @@ from storage.objects.base import (
     TarError,
     too_long,
 )
+from storage.objects.parallel_listing import is_sorted
 from storage.objects.tar_headers import BAD_NAME_SIZE, BLOCK, MAX_MEMBERS, TOO_LONG_SIZE, padded, texts_in
 from storage.objects.tar_listing import Scanned, TarScanner, fault_version, list_members
 from storage.objects.tar_names import split_member
@@ -133,7 +133,7 @@ class TarStore:
         last, is_ordered = "", True
         for page in self._base.pages(prefix, None):
             keys = [last, *(info.key for info in page)]
-            is_ordered &= all(one <= other for one, other in pairwise(keys))
+            is_ordered &= is_sorted(keys)
             last = keys[-1]
             yield is_ordered
 

@@ -6,15 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from storage.objects.base import MISSING_VERSION
+from storage.objects.base import LOOKS_AT_ONCE, MISSING_VERSION
 from storage.texts import other_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from storage.objects.base import ObjectInfo, ObjectStore
-
-_LOOKS_AT_ONCE = 32
 
 
 def as_written(
@@ -38,7 +36,7 @@ def as_written(
         doubtful = [info for info in doubtful if info.key not in seen]
     if not doubtful:
         return page
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
         found = dict(zip((info.key for info in doubtful), pool.map(partial(_written, store), doubtful), strict=True))
     return [found.get(info.key, info) for info in page]
 

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from storage.database import driver_connection
 from storage.objects.pages import FILE_KEY, IS_FURTHER_PAGE_OF, IS_PAGE
+from storage.tables import KEY_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +141,7 @@ def unnamed(session: Session, archive_id: int, prefix: str, job_id: int, after: 
         session.scalars(
             text(
                 f"""SELECT key FROM sidecar WHERE archive_id = :archive_id AND key > :after{below} AND NOT EXISTS (
-                        SELECT FROM naming WHERE job_id = :job_id AND image_id = hashtextextended(key COLLATE "C", 0))
+                        SELECT FROM naming WHERE job_id = :job_id AND image_id = {KEY_NUMBER.format(key="key")})
                     ORDER BY key LIMIT :limit"""  # noqa: S608  (constants)
             ),
             {"archive_id": archive_id, "folder": folder, "job_id": job_id, "after": after, "limit": limit},

@@ -10,6 +10,7 @@ from storage.tables.accounts import AccountEvent as AccountEvent
 from storage.tables.accounts import PageSession as PageSession
 from storage.tables.base import CORNER_SCALE as CORNER_SCALE
 from storage.tables.base import HASH_BYTES as HASH_BYTES
+from storage.tables.base import KEY_NUMBER as KEY_NUMBER
 from storage.tables.base import PERSON_UNITS as PERSON_UNITS
 from storage.tables.base import PRECISIONS as PRECISIONS
 from storage.tables.base import RECOGNITION as RECOGNITION

@@ -13,6 +13,10 @@ from sqlalchemy.types import UserDefinedType
 SCORE_SCALE = 10_000
 """Scores are stored as whole numbers of 1/10,000. Thresholds then compare exactly."""
 
+KEY_NUMBER = 'hashtextextended({key} COLLATE "C", 0)'
+"""In PostgreSQL: a number that stands for a listed key in ``naming``. If two keys share one, a key that is gone may
+count as listed, and is not marked as missing."""
+
 PERSON_UNITS = SCORE_SCALE + 1
 """Score of a tag that a person added: above every threshold. Shown as 1. Also a constant in ``corrected_tags``."""
 
